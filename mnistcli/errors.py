@@ -1,0 +1,83 @@
+"""The one exception family for users: what, where, what to do next, and the exit code."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class MnistcliError(Exception):
+    """Something a user can mend. `where` and `hint` may be empty."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.what}, {self.where}" if self.where else self.what
+
+
+class UsageError(MnistcliError):
+    """A wrong option, recipe or model reference."""
+
+    exit_code = 2
+
+
+class GateError(MnistcliError):
+    """The command ran, but a `--require` gate failed."""
+
+    exit_code = 3
+
+
+class ArtifactError(MnistcliError):
+    """Data or a checkpoint is missing, corrupt, refused or for another model."""
+
+    exit_code = 4
+
+
+class EnvironmentFault(MnistcliError):
+    """The machine lacks something: device, disk space, permission, memory, compiler."""
+
+    exit_code = 5
+
+
+class DivergedError(MnistcliError):
+    """Training reached a non-finite loss or gradient."""
+
+    exit_code = 6
+
+
+class BusyError(MnistcliError):
+    """Another process holds the run folder."""
+
+    exit_code = 7
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to stop; not an Exception, so that no library swallows it."""
+
+    def __init__(self, signum: int, *, what: str = "stopped", hint: str = "") -> None:
+        super().__init__(what)
+        self.signum = signum
+        self.what = what
+        self.where = ""
+        self.hint = hint
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as a shell reports it."""
+        return 128 + self.signum
+
+
+def nearest(wrong: str, valid: Iterable[str]) -> str:
+    """Return "did you mean …?" for the nearest valid name, or the list of valid names."""
+    names = sorted(valid)
+    matches = get_close_matches(wrong, names, n=1, cutoff=0.5)
+    return f"did you mean {matches[0]!r}?" if matches else f"valid: {', '.join(names)}"

@@ -1,0 +1,103 @@
+"""What the engine tells the outside: frozen events. No torch and no formatting here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Split = Literal["test", "validation"]
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """The figures of one finished epoch.
+
+    Losses are means over pictures, in nats; the training figures are taken on augmented pictures
+    with the recipe's label smoothing, before each step's update. `split` names what the
+    `eval_*` figures were read on. Memory is in MiB: allocated and reserved are the peaks of the
+    epoch on CUDA, `rss_mib` is the peak resident set of the process, read on the CPU.
+    """
+
+    epoch: int
+    train_loss: float
+    train_correct: int
+    train_total: int
+    split: Split
+    eval_loss: float
+    eval_correct: int
+    eval_total: int
+    best_correct: int
+    epochs_since_best: int
+    lr: float
+    allocated_mib: float | None
+    reserved_mib: float | None
+    rss_mib: float | None
+    images_per_second: float
+    train_seconds: float
+    eval_seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Correct share of the evaluated pictures, 0 to 1."""
+        return self.eval_correct / self.eval_total
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One line that a person should see."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run is about to train its next epoch; `history` holds the epochs done before."""
+
+    model: str
+    parameters: int
+    recipe: str
+    changes: tuple[str, ...]
+    seed: int
+    epochs: int
+    split: Split
+    train_images: int
+    runtime: dict[str, Any]
+    run_dir: str
+    history: tuple[EpochMetrics, ...] = ()
+
+
+@dataclass(frozen=True)
+class BatchFinished:
+    """Progress inside an epoch, emitted about twenty times an epoch."""
+
+    epoch: int
+    batch: int
+    batches: int
+    train_loss: float
+    train_accuracy: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochFinished:
+    """An epoch is trained, evaluated and saved."""
+
+    metrics: EpochMetrics
+    epochs: int
+    history: tuple[EpochMetrics, ...]
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """A run is over; `stopped_early` says that patience ended it before its last epoch."""
+
+    history: tuple[EpochMetrics, ...]
+    stopped_early: bool
+
+
+Event = Notice | RunStarted | BatchFinished | EpochFinished | RunFinished
+if TYPE_CHECKING:
+    Emit = Callable[[Event], None]

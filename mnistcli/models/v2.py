@@ -1,0 +1,30 @@
+"""v2: v1 with batch normalisation, ReLU and dropout after each convolution, 6,704 parameters."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def unit(inputs: int, outputs: int, dropout: float) -> list[nn.Module]:
+    """Return convolution 3×3, batch normalisation, ReLU, dropout, in this order."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout(dropout)]
+
+
+def transition() -> list[nn.Module]:
+    """Return max-pooling and a 1×1 convolution to 8 channels; the pooling comes first."""
+    return [nn.MaxPool2d(2), nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
+
+
+def build(dropout: float = 0.0) -> nn.Module:
+    """Return v2: [N, 1, 28, 28] → logits [N, 10]."""
+    return nn.Sequential(
+        *unit(1, 8, dropout), *unit(8, 10, dropout), *unit(10, 16, dropout),  # block 1, 28×28
+        *transition(),
+        *unit(8, 8, dropout), *unit(8, 10, dropout), *unit(10, 16, dropout),  # block 2, 14×14
+        *transition(),
+        nn.Conv2d(8, 16, 3, padding=1, bias=False),  # block 3, 7×7
+        nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(16, 10, 1, bias=False),
+        nn.Flatten(),
+    )  # fmt: skip
