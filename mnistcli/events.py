@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, Literal
 
 Split = Literal["test", "validation"]
 
@@ -87,6 +85,7 @@ class EpochFinished:
 
     metrics: EpochMetrics
     epochs: int
+    run_dir: str
     history: tuple[EpochMetrics, ...]
 
 
@@ -99,5 +98,4 @@ class RunFinished:
 
 
 Event = Notice | RunStarted | BatchFinished | EpochFinished | RunFinished
-if TYPE_CHECKING:
-    Emit = Callable[[Event], None]
+Emit = Callable[[Event], None]

@@ -10,6 +10,7 @@ from pathlib import Path
 from mnistcli.errors import EnvironmentFault
 
 _PACKAGE = Path(__file__).parent
+_TEMPORARY = ".tmp"
 
 
 def packaged(*parts: str) -> Path:
@@ -28,7 +29,9 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
         EnvironmentFault: the disk is full, or the folder can't be written.
     """
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
+        )
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -49,6 +52,12 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
         ) from error
 
 
+def remove_stale(folder: Path) -> None:
+    """Remove what a killed writer left; the caller holds the folder's lock."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
 def previous_of(path: Path) -> Path:
     """Return where `write_atomically` keeps the file before this one."""
     return path.with_name(f"{path.name}.previous")
@@ -56,7 +65,7 @@ def previous_of(path: Path) -> Path:
 
 def _link_previous(path: Path) -> None:
     """Give the current file its second name without ever removing the first."""
-    previous, link = previous_of(path), path.with_name(f".{path.name}.link")
+    previous, link = previous_of(path), path.with_name(f".{path.name}.link{_TEMPORARY}")
     with contextlib.suppress(FileNotFoundError):
         link.unlink()
     os.link(path, link)

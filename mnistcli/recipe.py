@@ -114,9 +114,9 @@ class Recipe(Section):
         if isinstance(self.schedule, Plateau):
             wanted = "validation" if self.validation else "test"
             if self.schedule.split != wanted:
+                mend = "--set schedule.split=validation" if self.validation else "--val"
                 raise ValueError(
-                    f"schedule.split is {self.schedule.split!r} but this run evaluates on "
-                    f"{wanted!r}: {'set schedule.split=validation' if self.validation else 'add --val'}"
+                    f"schedule.split is {self.schedule.split!r}, but the run reads {wanted}: {mend}"
                 )
         return self
 
@@ -135,7 +135,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)
 
@@ -159,7 +159,9 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load(source: str, *, settings: Sequence[str] = (), options: dict[str, Any] | None = None) -> Recipe:
+def load(
+    source: str, *, settings: Sequence[str] = (), options: dict[str, Any] | None = None
+) -> Recipe:
     """Read a recipe and apply changes; `source` is a path or a packaged name such as `v3`.
 
     `settings` are `dotted.key=value` strings and `options` maps dotted keys to values; both go
@@ -183,7 +185,9 @@ def validate(values: dict[str, Any], *, where: str) -> Recipe:
     except ValidationError as error:
         problems = [_explain(problem, values) for problem in error.errors(include_url=False)]
     what = problems[0] if len(problems) == 1 else "; ".join(problems)
-    raise UsageError(f"recipe: {what}", where=where, hint="mnistcli train --model v3 --print-recipe")
+    raise UsageError(
+        f"recipe: {what}", where=where, hint="mnistcli train --model v3 --print-recipe"
+    )
 
 
 def names() -> list[str]:
@@ -216,7 +220,7 @@ def _parse(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_BYTES:
             raise UsageError(f"recipe is larger than {_MAX_BYTES} bytes", where=str(path))
         # _Loader derives from SafeLoader: plain values only.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"recipe is not YAML: {_one_line(error)}", where=str(path)) from error
     except OSError as error:
@@ -231,7 +235,7 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UsageError(f"--set {setting!r} is not key=value", hint="--set optim.lr=0.1")
     try:
-        return key.strip(), yaml.load(text, Loader=_Loader)  # noqa: S506
+        return key.strip(), yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {setting!r}: {_one_line(error)}") from error
 

@@ -63,8 +63,10 @@ def draw(augment: Augment, count: int, generator: torch.Generator) -> Geometry |
     elastic = None
     if augment.elastic_alpha:
         shape = (count, 2, _ELASTIC_TERMS, _ELASTIC_TERMS)
-        # torchvision blurs uniform noise in ±1, sd 1/√3, and moves each pixel by alpha / 2 times it.
-        elastic = torch.randn(shape, generator=generator) * (augment.elastic_alpha / 2 / math.sqrt(3))
+        # torchvision blurs uniform noise in ±1, sd 1/√3, and moves each pixel by alpha / 2 × it.
+        elastic = torch.randn(shape, generator=generator) * (
+            augment.elastic_alpha / 2 / math.sqrt(3)
+        )
     return Geometry(affine_matrix(angle, shift, scale, shear), elastic)
 
 
@@ -84,7 +86,7 @@ def affine_matrix(angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor) ->
 
 
 def apply(images: Tensor, geometry: Geometry | None, sigma_pixels: float) -> Tensor:
-    """Warp float pictures [N, 1, 28, 28] bilinearly, zeros outside; pure, on the pictures' device."""
+    """Warp float pictures [N, 1, 28, 28] bilinearly, zeros outside; pure, on their device."""
     if geometry is None:
         return images
     grid = F.affine_grid(geometry.matrix, list(images.shape), align_corners=False)

@@ -35,6 +35,14 @@ class Labelled(NamedTuple):
     images: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> Labelled:
+        """Copy both to a device."""
+        return Labelled(self.images.to(device), self.labels.to(device))
+
+    def rows(self, index: Tensor) -> Labelled:
+        """Return the pictures and labels at these indices."""
+        return Labelled(self.images[index], self.labels[index])
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -47,7 +55,9 @@ class Dataset:
     @property
     def digest(self) -> str:
         """One short hash over the four files: equal data, equal digest."""
-        return hashlib.sha256("".join(self.hashes[name] for name in FILES).encode()).hexdigest()[:12]
+        return hashlib.sha256("".join(self.hashes[name] for name in FILES).encode()).hexdigest()[
+            :12
+        ]
 
 
 def load(data_dir: Path | None = None) -> Dataset:
@@ -92,6 +102,12 @@ def parse_labels(data: bytes, *, where: str) -> Tensor:
     return labels
 
 
+def validation_parts(dataset: Dataset) -> tuple[Labelled, Labelled]:
+    """Return the training set without the held-out pictures, and the held-out pictures."""
+    kept, held_out = split_validation(dataset.train.labels)
+    return dataset.train.rows(kept), dataset.train.rows(held_out)
+
+
 def split_validation(labels: Tensor, size: int = VALIDATION_IMAGES) -> tuple[Tensor, Tensor]:
     """Return sorted indices (training, validation): stratified, and the same at every call.
 
@@ -128,7 +144,7 @@ def _read(folder: Path, name: str) -> bytes:
     raise ArtifactError(
         f"{name}(.gz) not found",
         where=str(folder),
-        hint="--data-dir takes a folder with the four IDX files; without it the packaged MNIST is used",
+        hint="--data-dir takes a folder with the four IDX files; the default is packaged",
     )
 
 
@@ -154,7 +170,9 @@ def _header(data: bytes, magic: int, dimensions: int, where: str) -> list[int]:
 
 def _body(data: bytes, offset: int, size: int, where: str) -> Tensor:
     if len(data) - offset != size:
-        raise ArtifactError(f"{len(data) - offset} bytes after the header, expected {size}", where=where)
+        raise ArtifactError(
+            f"{len(data) - offset} bytes after the header, expected {size}", where=where
+        )
     return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=offset)
 
 

@@ -71,6 +71,11 @@ def resolve(reference: str) -> ModelEntry:
     )
 
 
+def file_name(reference: str) -> str:
+    """Return a model reference as a folder's name: `nets/tiny.py:net` becomes `tiny-net`."""
+    return "-".join(part.removesuffix(".py") for part in Path(reference).name.split(":"))
+
+
 def build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
     """Build the network and check that it maps [N, 1, 28, 28] to [N, 10].
 
@@ -127,7 +132,8 @@ def _load_factory(entry: ModelEntry) -> Callable[..., Any]:
         module = _import(module_name)
     except Exception as error:
         raise UsageError(
-            f"can't import {module_name!r}: {error}", hint="path/to/net.py:factory or package.module:factory"
+            f"can't import {module_name!r}: {error}",
+            hint="path/to/net.py:factory or package.module:factory",
         ) from error
     factory = getattr(module, attribute, None)
     if not callable(factory):

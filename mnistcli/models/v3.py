@@ -39,9 +39,7 @@ class V3(nn.Module):
         self.block3 = nn.Sequential(
             *unit(8, 8), *unit(8, 10), nn.Conv2d(10, 12, 3, padding=1, bias=False)
         )  # 7×7
-        self.head = nn.Sequential(
-            nn.Conv2d(12, 10, 1, bias=False), nn.AvgPool2d(7), nn.Flatten()
-        )
+        self.head = nn.Sequential(nn.Conv2d(12, 10, 1, bias=False), nn.AvgPool2d(7), nn.Flatten())
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits."""

@@ -1,0 +1,1 @@
+"""The command line: thin commands over one function each; nothing here imports torch early."""

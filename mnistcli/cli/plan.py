@@ -1,0 +1,102 @@
+"""From typed options to a resolved recipe and its seeds; every mistake is found before torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mnistcli import recipe as recipes
+from mnistcli.errors import ArtifactError, UsageError
+from mnistcli.models import registry
+from mnistcli.recipe import Recipe
+
+_MAX_SEEDS = 10_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was typed: `options` maps dotted recipe keys to the values of their own options."""
+
+    model: str | None
+    recipe: str | None
+    settings: list[str]
+    options: dict[str, Any]
+    resume: Literal[False, "auto"] | Path
+
+
+def parse_resume(text: str | None) -> Literal[False, "auto"] | Path:
+    """Return False, "auto", or the run folder that a path names (or the folder of its last.pt)."""
+    if text is None:
+        return False
+    if text == "auto":
+        return "auto"
+    path = Path(text).absolute()
+    folder = path.parent if path.name.startswith("last.pt") else path
+    if not (folder / "recipe.yaml").is_file():
+        raise ArtifactError("no run to resume (recipe.yaml is missing)", where=str(folder))
+    return folder
+
+
+def resolve_recipe(asked: Asked) -> Recipe:
+    """Return the recipe: the file or packaged one, then `--set`, then the options.
+
+    A network other than the recipe's own starts with empty `model_args`.
+    """
+    changes = dict(asked.options)
+    if asked.model is not None:
+        registry.resolve(asked.model)
+    source = _source(asked)
+    loaded = recipes.load(source)
+    if asked.model is not None and asked.model != loaded.model:
+        changes |= {"model": asked.model, "model_args": {}}
+    elif asked.model is None and loaded.model not in registry.MODELS:
+        raise UsageError(
+            f"the recipe names the own network {loaded.model!r}",
+            where=source,
+            hint=f"say so yourself: --model {loaded.model}",
+        )
+    return recipes.load(source, settings=asked.settings, options=changes)
+
+
+def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
+    """Return the nearest packaged recipe's name and what differs from it, the seed aside."""
+    model = recipe.model if recipe.model in registry.MODELS else "v3"
+    known = [name for name in (model, f"baseline/{model}") if name in recipes.names()]
+    candidates = []
+    for name in known:
+        packaged = recipes.load(name).model_copy(update={"seed": recipe.seed})
+        candidates.append((name, recipes.differences(packaged, recipe)))
+    return min(candidates, key=lambda candidate: len(candidate[1]))
+
+
+def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, ...]:
+    """Return the seeds of `0-4` or `0,3,7`; without them the recipe's one."""
+    if text is None:
+        return (recipe.seed,)
+    if not alone:
+        raise UsageError("--seed and --seeds exclude each other", hint="--seeds 0-4")
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"can't read seeds {text!r}", hint="--seeds 0-4 or --seeds 0,3,7")
+        low, high = int(first), int(last or first)
+        if high < low or high >= 2**31 or len(seeds) + high - low >= _MAX_SEEDS:
+            raise UsageError(f"bad range of seeds {part!r}", hint="--seeds 0-4")
+        seeds.extend(range(low, high + 1))
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"a seed stands twice in {text!r}", hint="--seeds 0-4")
+    return tuple(seeds)
+
+
+def _source(asked: Asked) -> str:
+    if asked.recipe is not None:
+        return asked.recipe
+    if isinstance(asked.resume, Path):
+        return str(asked.resume / "recipe.yaml")
+    if asked.model is None:
+        raise UsageError(
+            "no model named", hint="mnistcli train --model v3 (or --recipe FILE, --resume PATH)"
+        )
+    return asked.model if asked.model in registry.MODELS else "v3"

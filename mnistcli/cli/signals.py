@@ -1,0 +1,50 @@
+"""Signals become one flag, or one exception where nothing is unsaved."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from mnistcli.errors import Interrupted
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopFlag:
+    """Remembers the first signal. While `deferred` is off, it raises Interrupted at once."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self.deferred = False
+
+    def __call__(self) -> int | None:
+        """Return the signal that asked to stop, or None."""
+        return self.signum
+
+    def handle(self, signum: int, _frame: FrameType | None) -> None:
+        """Take a signal; the second one ends the process on the spot."""
+        if self.signum is not None:
+            os._exit(128 + signum)
+        self.signum = signum
+        if not self.deferred:
+            raise Interrupted(signum)
+
+
+flag = StopFlag()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Handle SIGINT, SIGTERM and SIGHUP by the flag; an inherited SIG_IGN (nohup) stays."""
+    previous = {}
+    for name in _SIGNALS:
+        if signal.getsignal(name) is not signal.SIG_IGN:
+            previous[name] = signal.signal(name, flag.handle)
+    try:
+        yield
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)

@@ -1,0 +1,57 @@
+"""`mnistcli summary`: the parameter audit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli import options
+from mnistcli.models.registry import MODELS, resolve
+from mnistcli.results.goal import judge_parameters
+from mnistcli.view.audit import show_audits
+from mnistcli.view.output import Output
+
+_EXAMPLES = """
+**Examples**
+
+    mnistcli summary v2
+
+    mnistcli summary
+
+    mnistcli summary --json v1 v2 v3 | jq '.models[].parameters'
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("summary", help=(summary.__doc__ or "") + "\n\n" + _EXAMPLES)(summary)
+
+
+def summary(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="Registered names, path/net.py:factory or package.module:factory.",
+            autocompletion=options.complete_models,
+            show_default="all registered models, one row each",
+        ),
+    ] = None,
+    require: options.Require = [],  # noqa: B006
+    max_params: options.MaxParams = 8000,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    progress: options.ProgressMode = "auto",
+    traceback: options.Traceback = False,
+) -> None:
+    """Count a network's parameters and mult-adds layer by layer, and judge its budget."""
+    options.check_gates(require, known=("params",))
+    entries = [resolve(name) for name in models or MODELS]
+    from mnistcli.audit import audit
+
+    audits = [audit(entry, {}) for entry in entries]
+    limits = options.limits(max_params)
+    checks = [judge_parameters(one.parameters, limits) for one in audits]
+    show_audits(Output("summary", json, quiet, progress), audits, checks, layers=bool(models))
+    options.enforce(require, [[check] for check in checks])

@@ -1,0 +1,232 @@
+"""`mnistcli train`: from options to a plan, and from its events to the screen."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mnistcli.cli import options, signals
+from mnistcli.cli.plan import Asked, describe, parse_resume, parse_seeds, resolve_recipe
+from mnistcli.errors import Interrupted, UsageError
+from mnistcli.events import BatchFinished, Event, RunStarted
+from mnistcli.models.registry import MODELS, resolve
+from mnistcli.recipe import Recipe
+from mnistcli.results.goal import Limits, checks_of
+from mnistcli.results.runlog import record
+from mnistcli.view import verdict
+from mnistcli.view.output import Output
+from mnistcli.view.run import live_or_plain
+
+if TYPE_CHECKING:
+    from mnistcli.engine.runtime import Request
+    from mnistcli.experiment import Plan
+
+_RECIPE, _RUN, _MACHINE = "Recipe", "Run folder", "Machine and data"
+_EXAMPLES = """
+**Examples**
+
+    mnistcli train --model v3 --epochs 15
+
+    mnistcli train --model v3 --val --set optim.lr=0.2 --seeds 0-4
+
+    mnistcli train --model v3 --out "$HOME/v3" --resume auto --require goal --json > v3.json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("train", help=(train.__doc__ or "") + "\n\n" + _EXAMPLES)(train)
+
+
+def train(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Registered name, path/net.py:factory or package.module:factory.",
+            autocompletion=options.complete_models,
+            show_default="the recipe's",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the pictures.", show_default="the recipe's", rich_help_panel=_RECIPE
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Pictures a step.", show_default="the recipe's", rich_help_panel=_RECIPE),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate.", show_default="the recipe's", rich_help_panel=_RECIPE
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Packaged name (baseline/v3) or YAML file.",
+            show_default="the model's own",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change any recipe value. Repeatable.",
+            show_default="none",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = [],  # noqa: B006
+    val: Annotated[
+        bool,
+        typer.Option(
+            "--val",
+            help="Train on 50,000, evaluate on 10,000 held out; read no test picture.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = False,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many epochs without a better one; needs --val.",
+            show_default="off",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    print_recipe: Annotated[
+        bool,
+        typer.Option(
+            "--print-recipe", help="Print the resolved recipe and exit.", rich_help_panel=_RECIPE
+        ),
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the run.", show_default="the recipe's", rich_help_panel=_RUN),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Several runs: 0-4 or 0,3,7.", show_default="one run", rich_help_panel=_RUN
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run's folder; with --seeds their parent.",
+            show_default="checkpoints/MODEL/TIME-sSEED",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|PATH",
+            help="Continue the matching run, or the run in a folder.",
+            show_default="off",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="Arithmetic of the training step.", rich_help_panel=_MACHINE),
+    ] = "auto",
+    compile: Annotated[
+        Literal["auto", "on", "off"],
+        typer.Option(help="torch.compile; auto where it pays.", rich_help_panel=_MACHINE),
+    ] = "auto",
+    threads: options.Threads = None,
+    data_dir: options.DataDir = None,
+    require: options.Require = [],  # noqa: B006
+    max_params: options.MaxParams = 8000,
+    max_epochs: options.MaxEpochs = 15,
+    target: options.Target = 99.4,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    progress: options.ProgressMode = "auto",
+    traceback: options.Traceback = False,
+) -> None:
+    """Train a network and judge it against the goal."""
+    options.check_gates(require)
+    limits = options.limits(max_params, max_epochs, target)
+    direct = {
+        "epochs": epochs, "batch_size": batch_size, "optim.lr": lr, "seed": seed,
+        "patience_epochs": patience, "validation": val or None,
+    }  # fmt: skip
+    changes = {key: value for key, value in direct.items() if value is not None}
+    asked = Asked(model, recipe, settings, changes, parse_resume(resume))
+    resolved = resolve_recipe(asked)
+    numbers = parse_seeds(seeds, resolved, alone=seed is None)
+    output = Output("train", json, quiet, progress)
+    if print_recipe:
+        output.result(resolved.to_yaml().rstrip())
+        output.document({"recipe": resolved.model_dump()})
+        return
+    from mnistcli.engine.runtime import Request
+
+    request = Request(device, precision, compile, threads)
+    _run(_plan(asked, resolved, numbers, (out, data_dir, limits, request)), output, require)
+
+
+def _plan(
+    asked: Asked,
+    recipe: Recipe,
+    seeds: tuple[int, ...],
+    rest: tuple[Path | None, Path | None, Limits, Request],
+) -> Plan:
+    from mnistcli.experiment import Plan
+
+    out, data_dir, limits, request = rest
+    if isinstance(asked.resume, Path) and (out is not None or len(seeds) > 1):
+        raise UsageError("--resume PATH continues one run in its own folder", hint="--resume auto")
+    name, changes = describe(recipe)
+    return Plan(
+        entry=resolve(recipe.model), recipe=recipe, recipe_name=name, changes=changes, seeds=seeds,
+        data_dir=data_dir, out=out and out.absolute(), resume=asked.resume, limits=limits,
+        request=request,
+    )  # fmt: skip
+
+
+def _run(plan: Plan, output: Output, require: list[str]) -> None:
+    """Train, show events as they come, then the verdict; attach the resume command to a stop."""
+    from mnistcli.experiment import Outside, run_seeds
+
+    folder: list[str] = []
+    view = live_or_plain(output)
+
+    def emit(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            folder[:] = [event.run_dir]
+        signals.flag.deferred |= isinstance(event, BatchFinished)
+        record(event)
+        view(event)
+
+    try:
+        with view:
+            results = run_seeds(plan, Outside(emit, signals.flag))
+    except Interrupted as stop:
+        stop.hint = _resume_command(plan, folder)
+        raise
+    signals.flag.deferred = False
+    verdict.show_results(output, results)
+    options.enforce(require, [checks_of(result) for result in results])
+
+
+def _resume_command(plan: Plan, folder: list[str]) -> str:
+    """Return the exact command that continues a stopped run, or the set of runs it belongs to."""
+    if not folder or len(plan.seeds) > 1:
+        words = sys.argv[1:]
+        again = [] if "--resume" in words else ["--resume", "auto"]
+        return shlex.join(["mnistcli", *words, *again])
+    own = [] if plan.recipe.model in MODELS else ["--model", plan.recipe.model]
+    data = [] if plan.data_dir is None else ["--data-dir", str(plan.data_dir.absolute())]
+    return shlex.join(["mnistcli", "train", "--resume", folder[0], *own, *data])

@@ -1,0 +1,1 @@
+"""Recipe and data in, events and checkpoints out. Prints nothing."""

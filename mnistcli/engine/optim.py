@@ -1,0 +1,110 @@
+"""Optimizer, learning rate and weight average, each a function of the recipe and the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mnistcli.recipe import Adam, OneCycle, Optimizer, Plateau, Recipe, Sgd
+
+
+def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer:
+    """Return a fused optimizer; weight decay spares vectors unless the recipe says otherwise.
+
+    Vectors are biases and the scales and shifts of normalisation.
+    """
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        spare = parameter.ndim < 2 and not optim.decay_norm_and_bias
+        (spared if spare else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": optim.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    match optim:
+        case Sgd():
+            return torch.optim.SGD(
+                groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=True
+            )
+        case Adam(name="adam"):
+            return torch.optim.Adam(groups, lr=optim.lr, fused=True)
+        case Adam():
+            return torch.optim.AdamW(groups, lr=optim.lr, fused=True)
+
+
+def lr_at(recipe: Recipe, step: int, steps_per_epoch: int, accuracies: Sequence[float]) -> float:
+    """Return the learning rate of a step, counted from 0 over the whole run.
+
+    `accuracies` are those of the finished epochs; only the plateau schedule reads them.
+    """
+    peak, schedule = recipe.optim.lr, recipe.schedule
+    if schedule.name == "constant":
+        return peak
+    if isinstance(schedule, Plateau):
+        return plateau_lr(schedule, peak, accuracies)
+    total = recipe.epochs * steps_per_epoch
+    warmup = schedule.warmup_fraction * total if isinstance(schedule, OneCycle) else 0.0
+    position = step + 0.5  # the middle of the step: the last one still learns
+    if position < warmup:
+        return peak * position / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (position - warmup) / (total - warmup)))
+
+
+def plateau_lr(schedule: Plateau, lr: float, accuracies: Sequence[float]) -> float:
+    """Replay torch's ReduceLROnPlateau (mode max, relative threshold 1e-4, eps 1e-8)."""
+    best, waited = -math.inf, 0
+    for accuracy in accuracies:
+        if accuracy > best * (1 + 1e-4):
+            best, waited = accuracy, 0
+        else:
+            waited += 1
+        if waited > schedule.patience_epochs:
+            waited = 0
+            lowered = max(lr * schedule.factor, schedule.min_lr)
+            lr = lowered if lr - lowered > 1e-8 else lr
+    return lr
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+class WeightAverage:
+    """Exponential moving average of weights and batch-norm statistics, as one flat vector.
+
+    The decay is min(decay, (1 + step) / (10 + step)), so that early epochs are not held back by
+    the initial weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._sources = _floating(model)
+        self.vector = self._current()
+
+    def update(self, step: int, skip: Tensor) -> None:
+        """Take one step towards the network's weights, unless the bool scalar `skip` is set."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        moved = self.vector.lerp(self._current(), 1 - decay)
+        self.vector = torch.where(skip, self.vector, moved)
+
+    def copy_to(self, model: nn.Module) -> None:
+        """Write the average into a network of the same shape."""
+        targets = _floating(model)
+        parts = self.vector.split([target.numel() for target in targets])
+        for target, part in zip(targets, parts, strict=True):
+            target.copy_(part.view(target.shape))
+
+    def _current(self) -> Tensor:
+        return torch.cat([source.flatten() for source in self._sources])
+
+
+def _floating(model: nn.Module) -> list[Tensor]:
+    tensors = [*model.parameters(), *model.buffers()]
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]

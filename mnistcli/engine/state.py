@@ -1,0 +1,123 @@
+"""Everything that training changes: made from a recipe or a checkpoint, turned back into one."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mnistcli import __version__
+from mnistcli.engine import checkpoint, runtime
+from mnistcli.engine.optim import WeightAverage, build_optimizer
+from mnistcli.engine.runtime import Runtime
+from mnistcli.events import EpochMetrics
+from mnistcli.models.registry import ModelEntry, build
+from mnistcli.recipe import Recipe
+
+
+@dataclass
+class TrainState:
+    """A run between two epochs.
+
+    `model` is trained, and compiled in place where the runtime says so; `evaluated` is its eager
+    twin that holds what evaluation and the user get: the weight average, or a copy.
+    """
+
+    model: nn.Module
+    evaluated: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None
+    history: list[EpochMetrics]
+
+    @property
+    def epochs_done(self) -> int:
+        """The number of finished epochs."""
+        return len(self.history)
+
+    def refresh_evaluated(self) -> None:
+        """Bring the evaluated twin up to date."""
+        with torch.no_grad():
+            self.evaluated.load_state_dict(self.model.state_dict())
+            if self.average is not None:
+                self.average.copy_to(self.evaluated)
+
+
+def create(
+    entry: ModelEntry, recipe: Recipe, chosen: Runtime, reuse: nn.Module | None = None
+) -> TrainState:
+    """Return a fresh state with weights initialised from the recipe's seed.
+
+    `reuse` is the compiled network of an earlier run with the same shape: it takes the fresh
+    weights, so that several seeds in one process compile once.
+    """
+    runtime.seed_everything(recipe.seed, "weights")
+    fresh = runtime.place(build(entry, recipe.model_args), chosen)
+    twin = copy.deepcopy(fresh).eval().requires_grad_(False)
+    if reuse is None:
+        model = fresh
+        runtime.compile_in_place(model, chosen)
+    else:
+        model = reuse
+        model.load_state_dict(fresh.state_dict())
+        model.zero_grad(set_to_none=True)
+    return TrainState(
+        model=model.train(),
+        evaluated=twin,
+        optimizer=build_optimizer(model, recipe.optim),
+        scaler=torch.amp.GradScaler(chosen.torch_device.type, enabled=chosen.precision == "fp16"),
+        average=None if recipe.ema_decay is None else WeightAverage(model, recipe.ema_decay),
+        history=[],
+    )
+
+
+def restore(state: TrainState, saved: dict[str, Any], *, where: str) -> None:
+    """Continue from a checkpoint; a finished run's brings its history only."""
+    state.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
+    training = saved["training"]
+    if training is None:
+        return
+    checkpoint.load_weights(state.model, training["model"], where=where)
+    state.optimizer.load_state_dict(training["optimizer"])
+    state.scaler.load_state_dict(training["scaler"])
+    if state.average is not None:
+        state.average.vector = training["average"].to(state.average.vector.device)
+
+
+def to_checkpoint(
+    state: TrainState, recipe: Recipe, chosen: Runtime, data: dict[str, str], *, finished: bool
+) -> dict[str, Any]:
+    """Return the plain values of a checkpoint; a finished run needs no optimizer state."""
+    training = {
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "average": None if state.average is None else state.average.vector,
+    }
+    payload: dict[str, Any] = checkpoint.to_cpu(
+        {
+            "format": checkpoint.FORMAT,
+            "model": recipe.model,
+            "recipe": recipe.model_dump(),
+            "runtime": chosen.to_dict(),
+            "versions": versions(),
+            "data": data,
+            "history": [asdict(metrics) for metrics in state.history],
+            "weights": state.evaluated.state_dict(),
+            "training": None if finished else training,
+        }
+    )
+    return payload
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a figure depends on."""
+    return {
+        "mnistcli": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,214 @@
+"""The training loop, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnistcli.data.batches import steps_per_epoch, training_batches
+from mnistcli.data.mnist import Labelled
+from mnistcli.engine import checkpoint, runtime
+from mnistcli.engine.evaluate import Evaluation, evaluate
+from mnistcli.engine.optim import lr_at, set_lr
+from mnistcli.engine.runtime import Runtime
+from mnistcli.engine.state import TrainState, to_checkpoint
+from mnistcli.errors import DivergedError, Interrupted
+from mnistcli.events import BatchFinished, Emit, EpochFinished, EpochMetrics, RunFinished, Split
+from mnistcli.recipe import Recipe
+
+_READS_PER_EPOCH = 20  # the only waits for the device inside an epoch
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is given: recipe, runtime, data on the device, its folder, and the outside.
+
+    `should_stop` returns the number of a signal that asked to stop, or None.
+    """
+
+    recipe: Recipe
+    runtime: Runtime
+    training: Labelled
+    evaluation: Labelled
+    data_hashes: dict[str, str]
+    folder: Path
+    emit: Emit
+    should_stop: Callable[[], int | None]
+
+    @property
+    def split(self) -> Split:
+        """What the evaluation pictures are."""
+        return "validation" if self.recipe.validation else "test"
+
+
+class Totals(NamedTuple):
+    """Sums of an epoch, kept on the device; `first_bad_step` is -1 while all is finite."""
+
+    loss: Tensor
+    correct: Tensor
+    first_bad_step: Tensor
+
+
+def train(run: Run, state: TrainState) -> Evaluation | None:
+    """Train to the recipe's last epoch, saving each; return the last epoch's evaluation.
+
+    Returns None where there was nothing left to train.
+
+    Raises:
+        DivergedError: a loss or gradient was not finite; the last checkpoint stays.
+        Interrupted: `should_stop` said so; the last checkpoint stays.
+    """
+    result = None
+    while not _is_over(run.recipe, state):
+        epoch = state.epochs_done + 1
+        runtime.reset_peak_memory(run.runtime.torch_device)
+        runtime.seed_everything(run.recipe.seed, "dropout", epoch)
+        started = time.monotonic()
+        totals, lr = _train_epoch(run, state, epoch)
+        trained = time.monotonic()
+        state.refresh_evaluated()
+        result = evaluate(state.evaluated, run.evaluation)
+        seconds = (trained - started, time.monotonic() - trained)
+        state.history.append(_metrics(run, state, totals, result, lr, seconds))
+        _save(run, state, finished=_is_over(run.recipe, state))
+        done = tuple(state.history)
+        run.emit(EpochFinished(done[-1], run.recipe.epochs, str(run.folder), done))
+    run.emit(RunFinished(tuple(state.history), state.epochs_done < run.recipe.epochs))
+    return result
+
+
+def train_step(
+    run: Run, state: TrainState, batch: tuple[Tensor, Tensor], step: int, totals: Totals
+) -> Totals:
+    """Do one update and return the new sums; nothing here waits for the device.
+
+    A step whose loss or gradient is not finite changes neither weights nor average.
+    """
+    images, labels = batch
+    kind, dtype = run.runtime.torch_device.type, run.runtime.dtype
+    with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+        logits = state.model(images)
+    logits = logits.float()
+    loss = F.cross_entropy(logits, labels, label_smoothing=run.recipe.label_smoothing)
+    state.optimizer.zero_grad(set_to_none=True)
+    bad = _backward_and_update(state, loss)
+    if state.average is not None:
+        state.average.update(step, bad)
+    first = totals.first_bad_step
+    return Totals(
+        totals.loss + loss.detach(),
+        totals.correct + (logits.argmax(dim=1) == labels).sum(),
+        torch.where((first < 0) & bad, torch.full_like(first, step), first),
+    )
+
+
+def _backward_and_update(state: TrainState, loss: Tensor) -> Tensor:
+    """Return a bool scalar on the device: the step was not finite and was left out."""
+    if state.scaler.is_enabled():  # fp16: the scaler leaves out steps whose gradient overflows
+        state.scaler.scale(loss).backward()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        return ~torch.isfinite(loss.detach())
+    loss.backward()
+    gradients = [p.grad for group in state.optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
+    bad = ~torch.isfinite(norm + loss.detach())
+    # Fused optimizers read this attribute and leave weights and momenta alone where it is 1.
+    state.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+    state.optimizer.step()
+    return bad
+
+
+def _train_epoch(run: Run, state: TrainState, epoch: int) -> tuple[Totals, float]:
+    """Return the epoch's sums and its last learning rate."""
+    images, size = len(run.training.images), run.recipe.batch_size
+    batches = steps_per_epoch(images, size)
+    accuracies = [metrics.accuracy for metrics in state.history]
+    device = run.runtime.torch_device
+    zero = torch.zeros((), dtype=torch.int64, device=device)
+    totals = Totals(torch.zeros((), dtype=torch.float64, device=device), zero, zero - 1)
+    started, lr = time.monotonic(), 0.0
+    for index, batch in enumerate(training_batches(run.training, run.recipe, epoch), start=1):
+        step = (epoch - 1) * batches + index - 1
+        lr = lr_at(run.recipe, step, batches, accuracies)
+        set_lr(state.optimizer, lr)
+        totals = train_step(run, state, batch, step, totals)
+        if index % max(1, batches // _READS_PER_EPOCH) == 0 or index == batches:
+            _check_finite(run, totals, batches)
+            run.emit(_progress(epoch, index, batches, size, totals, time.monotonic() - started))
+        if (signum := run.should_stop()) is not None:
+            raise Interrupted(signum, what=f"stopped in epoch {epoch}, {epoch - 1} epochs saved")
+    return totals, lr
+
+
+def _check_finite(run: Run, totals: Totals, batches: int) -> None:
+    step = int(totals.first_bad_step)
+    if step >= 0:
+        lr = lr_at(run.recipe, step, batches, [])
+        raise DivergedError(
+            f"training diverged: loss or gradient is not finite at step {step} "
+            f"(epoch {step // batches + 1}, lr {lr:.3g})",
+            where=str(run.folder),
+            hint=f"lower the learning rate: --lr {run.recipe.optim.lr / 4:.3g}",
+        )
+
+
+def _progress(
+    epoch: int, index: int, batches: int, size: int, totals: Totals, seconds: float
+) -> BatchFinished:
+    loss, correct = totals.loss.item() / index, int(totals.correct) / (index * size)
+    return BatchFinished(epoch, index, batches, loss, correct, index * size / max(seconds, 1e-9))
+
+
+def _metrics(
+    run: Run,
+    state: TrainState,
+    totals: Totals,
+    result: Evaluation,
+    lr: float,
+    seconds: tuple[float, float],
+) -> EpochMetrics:
+    size = run.recipe.batch_size
+    batches = steps_per_epoch(len(run.training.images), size)
+    earlier = [metrics.eval_correct for metrics in state.history]
+    best = max([*earlier, result.correct])
+    return EpochMetrics(
+        epoch=len(earlier) + 1,
+        train_loss=totals.loss.item() / batches,
+        train_correct=int(totals.correct),
+        train_total=batches * size,
+        split=run.split,
+        eval_loss=result.loss,
+        eval_correct=result.correct,
+        eval_total=result.total,
+        best_correct=best,
+        epochs_since_best=len(earlier) - [*earlier, result.correct].index(best),
+        lr=lr,
+        **runtime.peak_memory_mib(run.runtime.torch_device),
+        images_per_second=batches * size / max(seconds[0], 1e-9),
+        train_seconds=seconds[0],
+        eval_seconds=seconds[1],
+    )
+
+
+def _is_over(recipe: Recipe, state: TrainState) -> bool:
+    """Return whether all epochs are done, or patience has ended."""
+    if not state.history or state.epochs_done == recipe.epochs:
+        return state.epochs_done == recipe.epochs
+    patience = recipe.patience_epochs
+    return patience is not None and state.history[-1].epochs_since_best >= patience
+
+
+def _save(run: Run, state: TrainState, *, finished: bool) -> None:
+    """Write last.pt, and best.pt where this epoch is the first with the best accuracy."""
+    payload = to_checkpoint(state, run.recipe, run.runtime, run.data_hashes, finished=finished)
+    if state.history[-1].epochs_since_best == 0:
+        checkpoint.write(run.folder / "best.pt", payload | {"training": None})
+    checkpoint.write(run.folder / "last.pt", payload, keep_previous=True)

@@ -1,0 +1,212 @@
+"""Rows of runs side by side: gathered, grouped by what was trained, and tested against a leader."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+from mnistcli.errors import ArtifactError, nearest
+from mnistcli.files import packaged
+from mnistcli.models.registry import MODELS
+from mnistcli.results.runlog import read_json
+from mnistcli.results.stats import Interval, mcnemar_p, mean_interval, paired_p, wilson
+
+Result = dict[str, Any]
+Row = dict[str, Any]
+ALPHA = 0.05
+
+
+def gather(references: Sequence[str]) -> list[Result]:
+    """Return the results that the references mean; without any, the published records.
+
+    A reference is a registered model, a recipe's name (`baseline/v3`), a run folder, a folder of
+    runs, a file of records (.jsonl), or a glob of these.
+
+    Raises:
+        ArtifactError: a reference means no finished run.
+    """
+    published = list(_published())
+    if not references:
+        return [r for r in published if r["model"] in MODELS and not r["changes"]]
+    results: list[Result] = []
+    for reference in references:
+        found = [
+            r for r in published if reference in (r["model"], r["recipe"]) and not r["changes"]
+        ]
+        found = found or list(_on_disk(reference))
+        if not found:
+            known = {name for r in published for name in (r["model"], r["recipe"])}
+            raise ArtifactError(
+                f"no finished run or record for {reference!r}",
+                hint=f"{nearest(reference, known)} or a run folder",
+            )
+        results += [result for result in found if result not in results]
+    return results
+
+
+def rows(results: Iterable[Result], baseline: Result | None = None) -> list[Row]:
+    """Return one row for each network, recipe, epochs and split, with its seeds' statistics.
+
+    `baseline` is any result of the group that `difference` is taken against.
+    """
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        groups.setdefault(_key(result), []).append(result)
+    table = [_row(sorted(group, key=lambda result: result["seed"])) for group in groups.values()]
+    table.sort(key=lambda row: (row["model"], row["recipe"]))
+    _mark_leader(table)
+    if baseline is not None:
+        reference = next(row for row in table if row["key"] == _key(baseline))
+        for row in table:
+            row["difference"] = row["mean"] - reference["mean"]
+            row["difference_p"], row["difference_test"] = test(row, reference)
+    return table
+
+
+def test(first: Row, second: Row) -> tuple[float | None, str]:
+    """Return the p-value that two rows differ by, and the test: paired by seed, or by picture.
+
+    Without common seeds or pictures there is none, and overlapping intervals must do.
+    """
+    if first["key"] == second["key"]:
+        return None, ""
+    if (first["split"], first["data"]) != (second["split"], second["data"]):
+        return None, "other pictures"
+    common = [seed for seed in first["by_seed"] if seed in second["by_seed"]]
+    if len(common) > 1:
+        pairs = [[row["by_seed"][seed] for seed in common] for row in (first, second)]
+        return paired_p(*pairs), "paired by seed"
+    if first["n"] == second["n"] == 1:
+        discordant = _discordant(first["results"][0], second["results"][0])
+        if discordant is not None:
+            return mcnemar_p(*discordant), "McNemar"
+    return None, "intervals"
+
+
+def _key(result: Result) -> tuple[Any, ...]:
+    changes = tuple(change for change in result["changes"])
+    return (
+        result["model"],
+        result["recipe"],
+        changes,
+        result["epochs"],
+        result["split"],
+        result["data"],
+    )
+
+
+def _row(group: Sequence[Result]) -> Row:
+    first = group[0]
+    shares = [result["last"]["accuracy"] for result in group]
+    entry = MODELS.get(first["model"])
+    return {
+        "key": _key(first),
+        "model": first["model"],
+        "recipe": " ".join([first["recipe"], *first["changes"]]),
+        "follows_test": first["follows_test"],
+        "parameters": first["parameters"],
+        "mult_adds": first["mult_adds"],
+        "receptive_field": first["receptive_field"],
+        "epochs": first["epochs"],
+        "split": first["split"],
+        "data": first["data"],
+        "n": len(group),
+        "seeds": [result["seed"] for result in group],
+        "mean": fmean(shares),
+        "interval": list(_interval(group)),
+        "sd": stdev(shares) if len(shares) > 1 else None,
+        "min": min(shares),
+        "best": max(result["best"]["accuracy"] for result in group),
+        "passes": sum(result["goal"]["verdict"] == "PASS" for result in group),
+        "images_per_second": median(result["images_per_second"] for result in group),
+        "seconds_per_epoch": median(result["seconds_per_epoch"] for result in group),
+        "reported": None if entry is None else entry.reported_accuracy,
+        "machines": sorted({machine(result) for result in group}),
+        "by_seed": dict(zip((result["seed"] for result in group), shares, strict=True)),
+        "results": list(group),
+    }
+
+
+def machine(result: Result) -> str:
+    """Return in words where a result was measured."""
+    chosen, versions = result["runtime"], result["versions"]
+    where = chosen["device_name"]
+    if chosen["device"] == "cpu":
+        where += f", {chosen['threads']} thread{'s' * (chosen['threads'] > 1)}"
+    compiled = "compiled" if chosen["compiled"] else "eager"
+    return f"{where}, {chosen['precision']} {compiled}, torch {versions['torch']}"
+
+
+def _interval(group: Sequence[Result]) -> Interval:
+    """Over seeds where there are several, over pictures for a single run."""
+    if len(group) > 1:
+        return mean_interval([result["last"]["accuracy"] for result in group])
+    return wilson(group[0]["last"]["correct"], group[0]["last"]["total"])
+
+
+def _mark_leader(table: Sequence[Row]) -> None:
+    """Mark the highest mean, and whatever the data can't tell from it."""
+    leader = max(table, key=lambda row: row["mean"])
+    for row in table:
+        p, name = test(row, leader)
+        overlap = row["interval"][1] >= leader["interval"][0]
+        tied = p >= ALPHA if p is not None else name == "intervals" and overlap
+        row["standing"] = "leader" if row is leader else "tied" if tied else ""
+        row["leader_p"], row["leader_test"] = p, name
+
+
+def _discordant(first: Result, second: Result) -> tuple[int, int] | None:
+    """Return how many pictures only the first and only the second run got right."""
+    marks = [_marks(result) for result in (first, second)]
+    if marks[0] is None or marks[1] is None or len(marks[0]) != len(marks[1]):
+        return None
+    pairs = list(zip(marks[0], marks[1], strict=True))
+    return sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+
+
+def _marks(result: Result) -> list[bool] | None:
+    """Return for each picture whether a run's predictions.pt has it right."""
+    path = Path(result.get("run", ""), "predictions.pt")
+    if not path.is_file():
+        return None
+    from mnistcli.engine.checkpoint import read_values
+
+    saved = read_values(path)
+    return [bool(mark) for mark in saved["correct"]]
+
+
+def _published() -> Iterator[Result]:
+    for path in sorted(packaged("checkpoints", "records").glob("*.jsonl")):
+        yield from _lines(path)
+
+
+def _lines(path: Path) -> Iterator[Result]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise ArtifactError(f"line {number} is not JSON: {error}", where=str(path)) from error
+
+
+def _on_disk(reference: str) -> Iterator[Result]:
+    """Yield the results below a path or glob."""
+    readers: dict[bool, Callable[[Path], Iterator[Result]]] = {True: _lines, False: _folder}
+    for name in sorted(glob.glob(reference)):
+        path = Path(name)
+        yield from readers[path.suffix == ".jsonl"](path)
+
+
+def _folder(path: Path) -> Iterator[Result]:
+    """Yield the result of a run folder, or those of the run folders directly inside."""
+    own = read_json(path / "result.json")
+    if own is not None:
+        yield own | {"run": str(path)}
+        return
+    for inner in sorted(path.glob("*/result.json")):
+        result = read_json(inner)
+        if result is not None:
+            yield result | {"run": str(inner.parent)}

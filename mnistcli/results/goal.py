@@ -1,0 +1,101 @@
+"""The user's goal as gates: few parameters, few epochs, accuracy above a target. In integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+GATES = ("params", "epochs", "accuracy", "last3", "goal")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The bounds: parameters below, epochs at most, accuracy above `target` percent."""
+
+    max_params: int = 8000
+    max_epochs: int = 15
+    target: str = "99.4"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One gate's verdict; `passed` is None where the figure is not known."""
+
+    gate: str
+    need: str
+    got: str
+    passed: bool | None
+
+
+def above(correct: int, total: int, target: str) -> bool:
+    """Return whether correct / total is above `target` percent, without rounding."""
+    return Fraction(correct * 100, total) > Fraction(target)
+
+
+def judge_parameters(parameters: int, limits: Limits) -> Check:
+    """Judge the parameter budget alone."""
+    return Check(
+        "params", f"< {limits.max_params:,}", f"{parameters:,}", parameters < limits.max_params
+    )
+
+
+def judge(
+    parameters: int, epochs: int | None, counts: Sequence[tuple[int, int]], limits: Limits
+) -> list[Check]:
+    """Judge all four gates; `counts` are (correct, total) of the epochs, the last one last.
+
+    `epochs` None or fewer than three counts leave the gates that need them undecided.
+    """
+    checks = [judge_parameters(parameters, limits)]
+    known = epochs is not None
+    checks.append(
+        Check(
+            "epochs",
+            f"<= {limits.max_epochs}",
+            str(epochs) if known else "unknown",
+            epochs <= limits.max_epochs if epochs is not None else None,
+        )
+    )
+    last = counts[-1]
+    checks.append(
+        Check("accuracy", f"> {limits.target} %", _percent(*last), above(*last, limits.target))
+    )
+    three = counts[-3:]
+    checks.append(
+        Check(
+            "last3",
+            f"all > {limits.target} %",
+            " ".join(f"{100 * c / t:.2f}" for c, t in three) if len(counts) > 1 else "unknown",
+            all(above(c, t, limits.target) for c, t in three) if len(three) == 3 else None,
+        )
+    )
+    return checks
+
+
+def failures(checks: Sequence[Check], required: Sequence[str]) -> list[str]:
+    """Return the required gates that did not pass; an undecided gate has not passed."""
+    wanted = set(GATES) if "goal" in required else set(required)
+    return [check.gate for check in checks if check.gate in wanted and not check.passed]
+
+
+def to_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """Return the checks as plain values."""
+    return [vars(check) for check in checks]
+
+
+def checks_of(result: dict[str, Any]) -> list[Check]:
+    """Return the checks that a result carries."""
+    return [Check(**check) for check in result["goal"]["checks"]]
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """Return PASS, FAIL or, where nothing failed but a figure is missing, UNKNOWN."""
+    if any(check.passed is False for check in checks):
+        return "FAIL"
+    return "PASS" if all(check.passed for check in checks) else "UNKNOWN"
+
+
+def _percent(correct: int, total: int) -> str:
+    return f"{100 * correct / total:.2f} % ({correct:,} of {total:,})"

@@ -1,0 +1,111 @@
+"""The record of a finished run: one dict that result.json, the records and `compare` share."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mnistcli.events import EpochMetrics
+from mnistcli.recipe import Recipe
+from mnistcli.results.goal import Check, to_dicts, verdict
+from mnistcli.results.stats import wilson
+
+SCHEMA = 1
+
+
+def accuracy_dict(correct: int, total: int) -> dict[str, Any]:
+    """Return counts, share and its 95 % Wilson interval."""
+    return {
+        "correct": correct,
+        "total": total,
+        "accuracy": correct / total,
+        "interval": list(wilson(correct, total)),
+    }
+
+
+def of_history(history: Sequence[EpochMetrics]) -> dict[str, Any]:
+    """Return the figures of a run: the last epoch's first, the best epoch labelled."""
+    last = history[-1]
+    best = next(m for m in history if m.eval_correct == last.best_correct)
+    return {
+        "epochs_done": len(history),
+        "split": last.split,
+        "last": accuracy_dict(last.eval_correct, last.eval_total) | {"loss": last.eval_loss},
+        "best": accuracy_dict(best.eval_correct, best.eval_total)
+        | {"epoch": best.epoch, "picked_on": last.split},
+        "correct_by_epoch": [m.eval_correct for m in history],
+        "train_accuracy": last.train_correct / last.train_total,
+        "images_per_second": median(m.images_per_second for m in history),
+        "seconds_per_epoch": median(m.train_seconds + m.eval_seconds for m in history),
+        "memory_mib": {
+            "allocated": last.allocated_mib,
+            "reserved": last.reserved_mib,
+            "rss": last.rss_mib,
+        },
+    }
+
+
+def follows_test(recipe: Recipe) -> bool:
+    """Return whether training read test figures: the user's own plateau schedule does."""
+    return getattr(recipe.schedule, "split", None) == "test"
+
+
+def build(
+    recipe: Recipe, name: str, changes: Sequence[str], history: Sequence[EpochMetrics]
+) -> dict[str, Any]:
+    """Return the part of a result that recipe and history decide."""
+    return {
+        "schema": SCHEMA,
+        "model": recipe.model,
+        "recipe": name,
+        "changes": list(changes),
+        "recipe_digest": recipe.digest(),
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "follows_test": follows_test(recipe),
+        **of_history(history),
+    }
+
+
+def goal(checks: Sequence[Check]) -> dict[str, Any]:
+    """Return the goal's verdict as plain values."""
+    return {"verdict": verdict(checks), "checks": to_dicts(checks)}
+
+
+def environment() -> dict[str, Any]:
+    """Return what a figure depends on besides recipe and runtime; names no host, user or path."""
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "commit": commit(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def commit() -> str | None:
+    """Return the source's git commit, `-dirty` where it was changed, or None outside a checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() or None

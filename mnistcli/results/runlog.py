@@ -1,0 +1,135 @@
+"""A run's folder: made exclusively, locked while in use, its text files rewritten from history."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mnistcli.errors import BusyError, EnvironmentFault, UsageError
+from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
+from mnistcli.files import remove_stale, write_atomically
+from mnistcli.recipe import Recipe
+
+
+def create(folder: Path) -> None:
+    """Make a run folder; an existing one must be empty.
+
+    Raises:
+        BusyError: another process is at work in it.
+        UsageError: it holds something.
+        EnvironmentFault: it can't be made.
+    """
+    with _explain_failure(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+    if occupied:
+        with lock(folder):
+            raise UsageError(
+                f"run folder is not empty: {folder}",
+                hint=f"mnistcli train --resume {folder}, or name another --out",
+            )
+
+
+def create_exclusively(folder: Path) -> bool:
+    """Make a folder that did not exist; return False where it did."""
+    with _explain_failure(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def _explain_failure(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"can't make run folder {folder}: {error.strerror}", hint="name another --out"
+        ) from error
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the folder against other processes; the kernel frees it when its holder dies."""
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise EnvironmentFault(f"can't lock {folder}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(descriptor, 32).decode().strip() or "unknown"
+            raise BusyError(
+                f"run folder is in use by process {holder}: {folder}", hint="name another --out"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        remove_stale(folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Store the resolved recipe."""
+    write_atomically(folder / "recipe.yaml", recipe.to_yaml().encode())
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write one line of JSON, non-finite numbers as null."""
+    write_atomically(path, (to_json(document) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, or None where there is no readable one."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def record(event: Event) -> None:
+    """Event sink: rewrite metrics.csv and metrics.jsonl of the run from its whole history."""
+    if isinstance(event, RunStarted | EpochFinished) and event.history:
+        write_metrics(Path(event.run_dir), event.history)
+
+
+def write_metrics(folder: Path, history: Sequence[EpochMetrics]) -> None:
+    """Write the epochs as CSV with stable columns and as one JSON object a line."""
+    rows = [asdict(metrics) for metrics in history]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / "metrics.csv", table.getvalue().encode())
+    lines = "".join(to_json(row) + "\n" for row in rows)
+    write_atomically(folder / "metrics.jsonl", lines.encode())
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Serialise with non-finite floats as null: strict JSON, whatever the figures."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

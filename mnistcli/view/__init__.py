@@ -1,0 +1,1 @@
+"""The only owner of printing: sees events and results, never a network."""

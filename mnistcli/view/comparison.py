@@ -1,0 +1,121 @@
+"""Show a comparison: a table on a terminal, lines in a pipe, Markdown or CSV where asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from mnistcli.view.output import Output
+from mnistcli.view.tables import Column, Row, integer, interval, markdown, percent, print_table
+
+HIDDEN = ("key", "by_seed", "results")
+
+
+def _plain_percent(share: float) -> str:
+    return f"{100 * share:.3f}"
+
+
+def _points(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:+.3f}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _reported(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f} %"
+
+
+def columns(*, difference: bool) -> list[Column]:
+    """Return the table's columns, with `difference` those against the baseline."""
+    against = [
+        Column("difference", "Δ baseline", _points, _points),
+        Column(
+            "difference_p", "p", lambda v: "–" if v is None else f"{v:.3f}", "{:.4f}".format, rank=4
+        ),
+    ]
+    return [
+        Column("model", "model", left=True),
+        Column("recipe", "recipe", left=True, rank=1),
+        Column("parameters", "params", integer),
+        Column("mult_adds", "mult-adds", integer, rank=7),
+        Column("receptive_field", "field", rank=9),
+        Column("epochs", "epochs", rank=5),
+        Column("split", "split", left=True, rank=8),
+        Column("n", "n"),
+        Column("mean", "last epoch", percent, _plain_percent),
+        Column(
+            "interval", "95 % interval", interval, lambda v: f"{100 * v[0]:.3f}..{100 * v[1]:.3f}"
+        ),
+        Column("best", "best (picked)", percent, _plain_percent, rank=4),
+        Column("passes", "passes", rank=3),
+        Column("seconds_per_epoch", "s/epoch", _seconds, _seconds, rank=6),
+        Column(
+            "images_per_second",
+            "img/s",
+            lambda v: integer(round(v)),
+            lambda v: str(round(v)),
+            rank=8,
+        ),
+        Column("reported", "user's best", _reported, "{:.2f}".format, rank=2),
+        *(against if difference else []),
+        Column("standing", "", left=True),
+    ]
+
+
+def show_comparison(output: Output, rows: Sequence[Row], style: str, *, difference: bool) -> None:
+    """Print the rows as a table, Markdown or CSV, and what the marks mean."""
+    if style == "md":
+        output.product(to_markdown(rows, difference=difference))
+    elif style == "csv":
+        output.product(to_csv(rows).rstrip())
+    else:
+        print_table(output, columns(difference=difference), rows, title="", kind="row")
+        for note in notes(rows):
+            output.talk(f"note: {note}")
+    leader = next(row for row in rows if row["standing"] == "leader")
+    if output.quiet:
+        output.result(
+            f"result leader={leader['model']} mean={100 * leader['mean']:.3f} n={leader['n']}"
+        )
+    output.document({"rows": [_public(row) for row in rows], "notes": notes(rows)})
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Return the sentences without which the table would mislead."""
+    said = [
+        "last epoch: mean over n seeds, with Student's interval over seeds, "
+        "for n = 1 Wilson's over pictures; best: the best epoch, picked on the same pictures",
+    ]
+    if any(row["standing"] == "tied" for row in rows):
+        said.append("tied: can't be told from the leader at the 5 % level")
+    biased = sorted({row["recipe"] for row in rows if row["follows_test"]})
+    if biased:
+        said.append(
+            f"learning rate follows test accuracy, figures biased upwards: {', '.join(biased)}"
+        )
+    machines = sorted({machine for row in rows for machine in row["machines"]})
+    return [*said, *(f"measured on: {machine}" for machine in machines)]
+
+
+def to_markdown(rows: Sequence[Row], *, difference: bool) -> str:
+    """Return the table and its notes as Markdown."""
+    table = markdown(columns(difference=difference), rows)
+    return "\n\n".join([table, "\n".join(f"- {note}" for note in notes(rows))])
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Return all public values, unrounded, as CSV."""
+    text = io.StringIO()
+    public = [_public(row) for row in rows]
+    writer = csv.DictWriter(text, fieldnames=list(public[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(public)
+    return text.getvalue()
+
+
+def _public(row: Row) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in HIDDEN}

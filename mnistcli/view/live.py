@@ -1,0 +1,108 @@
+"""The live view: one transient bar, and finished epochs in the terminal's scrollback."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from mnistcli import __version__
+from mnistcli.events import BatchFinished, EpochFinished, Event, Notice, RunFinished, RunStarted
+from mnistcli.view import epochs
+from mnistcli.view.output import Output
+from mnistcli.view.tables import Column
+
+# Widest value of each column, so that a row fits below its title before all rows are known.
+_WIDTH = {
+    "epoch": 7, "train_loss": 10, "train_acc": 9, "test_loss": 9, "val_loss": 8, "test_acc": 8,
+    "val_acc": 7, "correct": 7, "best": 11, "lr": 7, "alloc_mib": 6, "reserved_mib": 7,
+    "rss_mib": 7, "img_s": 7, "sec": 7,
+}  # fmt: skip
+
+
+class LiveView:
+    """Event sink for a terminal; a context manager, since the bar must go at the end."""
+
+    def __init__(self, output: Output) -> None:
+        self._console = output.console()
+        self._columns: list[Column] = []
+        self._total_epochs = 0
+        self._task: TaskID | None = None
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+        )
+
+    def __enter__(self) -> LiveView:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Notice():
+                self._console.print(f"notice: {event.text}", style="yellow", soft_wrap=True)
+            case RunStarted():
+                self._start(event)
+            case BatchFinished():
+                self._progress(event)
+            case EpochFinished():
+                self._print_row(epochs.row(event.metrics, event.epochs))
+            case RunFinished():
+                self._finish(event)
+
+    def _start(self, event: RunStarted) -> None:
+        self._console.print(epochs.headline(event, __version__), style="bold")
+        self._console.print(f"run {event.run_dir}", soft_wrap=True)
+        self._columns = self._fit(event)
+        self._total_epochs = event.epochs
+        titles = [column.title.rjust(_WIDTH[column.key]) for column in self._columns]
+        self._console.print(Text(" ".join(titles), style="dim"), no_wrap=True, crop=True)
+        for metrics in event.history:
+            self._print_row(epochs.row(metrics, event.epochs))
+        self._task = self._bar.add_task("starting", total=None, figures="")
+
+    def _fit(self, event: RunStarted) -> list[Column]:
+        """Choose the columns that this device fills and this terminal has room for."""
+        absent = {"rss_mib"} if event.runtime["device"] != "cpu" else {"alloc_mib", "reserved_mib"}
+        kept = [c for c in epochs.columns(event.split) if c.title and c.key not in absent]
+        while sum(_WIDTH[c.key] + 1 for c in kept) > self._console.width and any(
+            c.rank for c in kept
+        ):
+            kept.remove(max(reversed(kept), key=lambda column: column.rank))
+        return kept
+
+    def _print_row(self, values: dict[str, Any]) -> None:
+        cells = [c.show(values[c.key]).rjust(_WIDTH[c.key]) for c in self._columns]
+        self._console.print(Text(" ".join(cells)), no_wrap=True, crop=True)
+
+    def _progress(self, event: BatchFinished) -> None:
+        assert self._task is not None
+        self._bar.update(
+            self._task,
+            description=f"epoch {event.epoch}/{self._total_epochs}",
+            completed=(event.epoch - 1) * event.batches + event.batch,
+            total=self._total_epochs * event.batches,
+            figures=f"loss {event.train_loss:.4f} · {event.images_per_second:,.0f} img/s",
+        )
+
+    def _finish(self, event: RunFinished) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        if event.stopped_early:
+            self._console.print("stopped early: patience is over", style="yellow")
+        self._console.print(epochs.closing(event.history), soft_wrap=True)

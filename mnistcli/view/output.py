@@ -1,0 +1,111 @@
+"""Where every word goes: the product to stdout, talk to stderr, one document with --json."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from mnistcli import __version__
+from mnistcli.results.runlog import to_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mnistcli.errors import Interrupted, MnistcliError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a command speaks. `progress` is auto, live, plain or none."""
+
+    command: str
+    json: bool = False
+    quiet: bool = False
+    progress: str = "auto"
+
+    @property
+    def live(self) -> bool:
+        """Whether stdout is a terminal that can be drawn on."""
+        if self.json or self.progress in ("plain", "none"):
+            return False
+        return self.progress == "live" or is_terminal(sys.stdout)
+
+    def console(self) -> Console:
+        """Return a rich console on stdout; rich reads NO_COLOR, TERM and COLUMNS."""
+        from rich.console import Console
+
+        return Console(highlight=False, force_terminal=self.live or None)
+
+    def product(self, line: str) -> None:
+        """Write a line to stdout, or with --json to stderr."""
+        if not self.quiet:
+            write(sys.stderr if self.json else sys.stdout, line)
+
+    def result(self, line: str) -> None:
+        """Write the result line, which --quiet keeps."""
+        if not self.json:
+            write(sys.stdout, line)
+
+    def talk(self, line: str) -> None:
+        """Write a notice to stderr."""
+        if not self.quiet:
+            write(sys.stderr, line)
+
+    def document(self, payload: dict[str, Any], *, ok: bool = True) -> None:
+        """Write the one JSON document, where it was asked for."""
+        if self.json:
+            head = {"schema": SCHEMA, "command": self.command, "ok": ok, "version": __version__}
+            write(sys.stdout, to_json(head | payload))
+
+    def failure(self, error: MnistcliError | Interrupted) -> None:
+        """Write an error as two lines on stderr, and as the document with --json."""
+        write(sys.stderr, f"error: {error}")
+        if error.hint:
+            write(sys.stderr, f"hint: {error.hint}")
+        if self.json:
+            fault = {
+                "what": error.what,
+                "where": error.where,
+                "hint": error.hint,
+                "exit_code": error.exit_code,
+            }
+            self.document({"error": fault}, ok=False)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that understands control codes."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+def write(stream: TextIO, line: str) -> None:
+    """Write one line and flush; a reader that went away is no error of ours."""
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        silence(stream)
+    except UnicodeEncodeError:
+        stream.write(line.encode("ascii", "replace").decode() + "\n")
+        stream.flush()
+
+
+def silence(stream: TextIO) -> None:
+    """Point a broken stream at /dev/null, so that the interpreter's exit does not complain."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def tame_typer() -> None:
+    """Keep Typer's help free of escape codes off a terminal; call before importing typer.
+
+    It forces them where GITHUB_ACTIONS or FORCE_COLOR is set.
+    """
+    if not is_terminal(sys.stdout):
+        os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")

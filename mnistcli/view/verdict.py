@@ -1,0 +1,118 @@
+"""The end of a run: the goal's table, a row a seed, and the result line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from mnistcli.results.goal import Check, checks_of
+from mnistcli.results.stats import mean_interval
+from mnistcli.view.output import Output
+from mnistcli.view.tables import Column, interval, percent, plain_line, print_table
+
+_GATE_NAMES = {
+    "params": "parameters", "epochs": "epochs", "accuracy": "last epoch", "last3": "last 3 epochs",
+}  # fmt: skip
+_GOAL = [
+    Column("gate", "goal", lambda v: _GATE_NAMES[v], left=True),
+    Column("need", "need", left=True),
+    Column("got", "got", left=True),
+    Column("passed", "", left=True),
+]
+_SEEDS = [
+    Column("seed", "seed"),
+    Column("correct", "correct", lambda v: f"{v:,}"),
+    Column("accuracy", "last epoch", percent, lambda v: f"{100 * v:.2f}"),
+    Column("best", "best (picked)", percent, lambda v: f"{100 * v:.2f}", rank=1),
+    Column("verdict", "goal", left=True),
+]
+
+
+def show_results(output: Output, results: Sequence[dict[str, Any]]) -> None:
+    """Show one run's verdict, or several runs' table and summary."""
+    if len(results) == 1:
+        show_goal(output, checks_of(results[0]))
+        _warn_of_test(output, results[0])
+        document = results[0]
+    else:
+        _show_seeds(output, results)
+        document = {"runs": list(results), "summary": summarise(results)}
+    for result in results:
+        output.result(_result_line(result))
+    if len(results) > 1:
+        output.result(plain_line("summary", _SUMMARY, document["summary"]))
+    output.document(document)
+
+
+def show_goal(output: Output, checks: Sequence[Check]) -> None:
+    """Show the verdict on each gate."""
+    rows = [vars(check) | {"passed": _word(check.passed)} for check in checks]
+    print_table(output, _GOAL, rows, title="", kind="goal")
+
+
+def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean, 95 % interval, n, sd, least and passes of the last epochs' accuracies."""
+    shares = [result["last"]["accuracy"] for result in results]
+    return {
+        "n": len(shares),
+        "mean": fmean(shares),
+        "interval": list(mean_interval(shares)) if len(shares) > 1 else None,
+        "sd": stdev(shares) if len(shares) > 1 else None,
+        "min": min(shares),
+        "passes": sum(result["goal"]["verdict"] == "PASS" for result in results),
+    }
+
+
+_SUMMARY = [
+    Column("n", "n"),
+    Column("mean", "mean", plain=lambda v: f"{100 * v:.3f}"),
+    Column("interval", "95 % interval", interval, lambda v: f"{100 * v[0]:.3f}..{100 * v[1]:.3f}"),
+    Column("sd", "sd", plain=lambda v: f"{100 * v:.3f}"),
+    Column("min", "min", plain=lambda v: f"{100 * v:.2f}"),
+    Column("passes", "passes"),
+]
+
+
+def _show_seeds(output: Output, results: Sequence[dict[str, Any]]) -> None:
+    rows = [
+        {
+            "seed": result["seed"],
+            "correct": result["last"]["correct"],
+            "accuracy": result["last"]["accuracy"],
+            "best": result["best"]["accuracy"],
+            "verdict": result["goal"]["verdict"],
+        }
+        for result in results
+    ]
+    print_table(output, _SEEDS, rows, title="", kind="seed")
+
+
+def _result_line(result: dict[str, Any]) -> str:
+    last = result["last"]
+    values = {
+        "verdict": result["goal"]["verdict"],
+        "model": result["model"],
+        "seed": result["seed"],
+        "epochs": result["epochs_done"],
+        "split": result["split"],
+        "acc": f"{100 * last['accuracy']:.2f}",
+        "correct": f"{last['correct']}/{last['total']}",
+        "run": result["run"],
+    }
+    return plain_line("result", [Column(key, key) for key in values], values)
+
+
+def _warn_of_test(output: Output, result: dict[str, Any]) -> None:
+    if result["follows_test"]:
+        output.talk(
+            "notice: this recipe's learning rate follows test accuracy: the figure is biased"
+        )
+    if result["split"] == "validation":
+        output.talk(
+            "notice: judged on the validation split; `mnistcli evaluate RUN` reads the test set"
+        )
+
+
+def _word(passed: bool | None) -> str:
+    return {True: "PASS", False: "FAIL", None: "UNKNOWN"}[passed]
