@@ -52,9 +52,14 @@ class Outside:
 
 def run_seeds(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
     """Train every seed in turn, the compiled network reused; return their results in order."""
-    images = plan.recipe.epochs * 60_000
-    chosen = runtime.decide(plan.request, images_to_train=images * len(plan.seeds))
+    chosen = runtime.decide(plan.request)
     dataset = mnist.load(plan.data_dir)
+    images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
+    chosen = runtime.choose_compile(chosen, plan.request.compile, images_to_train=images)
+    if chosen.device_reason is not None:
+        outside.emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
+    if chosen.compile_reason is not None:
+        outside.emit(Notice(f"not compiled: {chosen.compile_reason}"))
     done: list[dict[str, Any]] = []
     compiled: dict[Runtime, nn.Module] = {}
     for seed in plan.seeds:

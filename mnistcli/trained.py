@@ -18,12 +18,16 @@ from mnistcli.recipe import Recipe, validate
 
 @dataclass(frozen=True)
 class Trained:
-    """A network with trained weights, in eval mode, and where they come from."""
+    """A network with trained weights, in eval mode, and where they come from.
+
+    `history` holds its epochs and `data` the hashes of the files it was trained on.
+    """
 
     model: nn.Module
     entry: ModelEntry
     recipe: Recipe
     history: list[dict[str, Any]]
+    data: dict[str, str]
     path: Path
 
     @property
@@ -75,4 +79,4 @@ def open_trained(target: str, model: str | None, chosen: Runtime) -> Trained:
     network = build(entry, recipe.model_args)
     checkpoint.load_weights(network, saved["weights"], where=str(path))
     placed = runtime.place(network, chosen).eval().requires_grad_(False)
-    return Trained(placed, entry, recipe, saved["history"], path)
+    return Trained(placed, entry, recipe, saved["history"], saved["data"], path)

@@ -80,8 +80,13 @@ def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | In
         case MnistcliError() | Interrupted():
             return error
         case typer.TyperException():
+            known = command in {info.name for info in app.registered_commands}
             possible = getattr(error, "possibilities", None)
-            hint = f"did you mean {possible[0]}?" if possible else f"mnistcli {command} --help"
+            hint = (
+                f"did you mean {possible[0]}?"
+                if possible
+                else f"mnistcli {command if known else ''} --help"
+            )
             what = error.message if possible else error.format_message()
             return UsageError(what.rstrip("."), hint=" ".join(hint.split()))
         case MemoryError():

@@ -80,13 +80,15 @@ def evaluate(
     from mnistcli.engine import runtime
     from mnistcli.trained import open_trained
 
-    chosen = runtime.decide(runtime.Request(device, "fp32", "off", threads), images_to_train=0)
+    chosen = runtime.decide(runtime.Request(device, "fp32", "off", threads))
     trained = open_trained(checkpoint, model, chosen)
     dataset = mnist.load(data_dir)
     pictures = mnist.validation_parts(dataset)[1] if val else dataset.test
     result = engine.evaluate(trained.model, pictures.to(chosen.torch_device))
     limits = options.limits(max_params, max_epochs, target)
-    checks = _judge(trained, result, limits, same_pictures=data_dir is None and not val)
+    checks = _judge(
+        trained, result, limits, same_pictures=trained.data == dataset.hashes and not val
+    )
     if predictions is not None:
         columns = pictures.labels.tolist(), result.predictions.tolist(), result.confidences.tolist()
         write_atomically(predictions, predictions_csv(*columns).encode())

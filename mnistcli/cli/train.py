@@ -228,5 +228,5 @@ def _resume_command(plan: Plan, folder: list[str]) -> str:
         again = [] if "--resume" in words else ["--resume", "auto"]
         return shlex.join(["mnistcli", *words, *again])
     own = [] if plan.recipe.model in MODELS else ["--model", plan.recipe.model]
-    data = [] if plan.data_dir is None else ["--data-dir", str(plan.data_dir.absolute())]
+    data = [] if plan.data_dir is None else ["--data-dir", str(plan.data_dir.resolve())]
     return shlex.join(["mnistcli", "train", "--resume", folder[0], *own, *data])

@@ -82,9 +82,10 @@ def read_values(path: Path) -> Any:
         )
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtifactError(f"refused: {first}", where=str(path)) from error
+    except Exception as error:  # whatever torch raises on a file that is not plain
+        raise ArtifactError(
+            "refused: it holds more than plain values and tensors", where=str(path)
+        ) from error
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], *, where: str) -> None:

@@ -5,6 +5,7 @@ Owns torch's global flags, the thread count and the global generator.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import resource
@@ -69,11 +70,11 @@ class Runtime:
         return asdict(self)
 
 
-def decide(request: Request, *, images_to_train: int) -> Runtime:
-    """Choose the runtime and set torch's global flags and thread count accordingly.
+def decide(request: Request) -> Runtime:
+    """Choose device and precision, eager for now, and set torch's flags and thread count.
 
     Raises:
-        EnvironmentFault: a device, precision or compiler was asked for that is not here.
+        EnvironmentFault: a device or precision was asked for that is not here.
     """
     if request.threads is not None:
         torch.set_num_threads(request.threads)
@@ -81,7 +82,7 @@ def decide(request: Request, *, images_to_train: int) -> Runtime:
     torch.set_float32_matmul_precision("highest")
     device, reason = _choose_device(request.device)
     precision = _choose_precision(request.precision, device)
-    chosen = Runtime(
+    return Runtime(
         device=str(device),
         device_name=device_name(device),
         precision=precision,
@@ -89,7 +90,26 @@ def decide(request: Request, *, images_to_train: int) -> Runtime:
         threads=torch.get_num_threads(),
         device_reason=reason,
     )
-    return _choose_compile(chosen, request.compile, images_to_train)
+
+
+def choose_compile(runtime: Runtime, asked: str, *, images_to_train: int) -> Runtime:
+    """Decide on compilation: `auto` where it pays and a compiler works, `on` or an error.
+
+    Raises:
+        EnvironmentFault: it was asked for, and no compiler works here.
+    """
+    if asked == "off":
+        return runtime
+    if asked == "auto" and runtime.device == "cpu" and images_to_train < _COMPILE_PAYS_IMAGES:
+        return replace(runtime, compile_reason="too short a run for compiling to pay")
+    fault = probe_compiler()
+    if fault is None:
+        return replace(runtime, compiled=True)
+    if asked == "on":
+        raise EnvironmentFault(
+            f"can't compile: {fault}", hint="install g++ and Python's headers, or --compile off"
+        )
+    return replace(runtime, compile_reason=fault)
 
 
 def restore(saved: dict[str, Any], request: Request) -> tuple[Runtime, tuple[str, ...]]:
@@ -106,9 +126,10 @@ def restore(saved: dict[str, Any], request: Request) -> tuple[Runtime, tuple[str
         threads=request.threads or saved["threads"],
     )
     try:
-        runtime = decide(wanted, images_to_train=0)
+        runtime = choose_compile(decide(wanted), wanted.compile, images_to_train=0)
     except EnvironmentFault:
-        runtime = decide(replace(request, threads=wanted.threads), images_to_train=0)
+        wanted = replace(request, threads=wanted.threads)
+        runtime = choose_compile(decide(wanted), wanted.compile, images_to_train=0)
     keys = ("device", "device_name", "precision", "compiled", "threads")
     now = runtime.to_dict()
     return runtime, tuple(f"{k} {saved[k]} → {now[k]}" for k in keys if saved[k] != now[k])
@@ -127,6 +148,8 @@ def place(model: nn.Module, runtime: Runtime) -> nn.Module:
 def compile_in_place(model: nn.Module, runtime: Runtime) -> None:
     """Compile where decided; on CUDA with CUDA graphs. State-dict keys stay as they are."""
     if runtime.compiled:
+        # Its warning about an absent CUDA toolkit means nothing to a user without a GPU.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         mode = "reduce-overhead" if runtime.torch_device.type == "cuda" else None
         model.compile(mode=mode, dynamic=False)
 
@@ -236,18 +259,3 @@ def _cpu_has_bf16() -> bool:
     except OSError:
         return False
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def _choose_compile(runtime: Runtime, asked: str, images_to_train: int) -> Runtime:
-    if asked == "off":
-        return runtime
-    if asked == "auto" and runtime.device == "cpu" and images_to_train < _COMPILE_PAYS_IMAGES:
-        return replace(runtime, compile_reason="too short a run for compiling to pay")
-    fault = probe_compiler()
-    if fault is None:
-        return replace(runtime, compiled=True)
-    if asked == "on":
-        raise EnvironmentFault(
-            f"can't compile: {fault}", hint="install g++ and Python's headers, or --compile off"
-        )
-    return replace(runtime, compile_reason=fault)

@@ -118,6 +118,6 @@ def versions() -> dict[str, str]:
     """Return the versions that a figure depends on."""
     return {
         "mnistcli": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a str subclass that weights_only refuses
         "python": platform.python_version(),
     }

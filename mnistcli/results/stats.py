@@ -26,10 +26,10 @@ def wilson(correct: int, total: int, confidence: float = 0.95) -> Interval:
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Return Student's interval of a mean over independent runs; at least two values."""
+    """Return Student's interval of a mean share over two or more independent runs."""
     half = t_quantile(0.5 + confidence / 2, len(values) - 1) * stdev(values)
     half /= math.sqrt(len(values))
-    return Interval(fmean(values) - half, fmean(values) + half)
+    return Interval(max(0.0, fmean(values) - half), min(1.0, fmean(values) + half))
 
 
 def paired_p(first: Sequence[float], second: Sequence[float]) -> float:

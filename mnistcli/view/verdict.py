@@ -18,7 +18,7 @@ _GOAL = [
     Column("gate", "goal", lambda v: _GATE_NAMES[v], left=True),
     Column("need", "need", left=True),
     Column("got", "got", left=True),
-    Column("passed", "", left=True),
+    Column("verdict", "", left=True),
 ]
 _SEEDS = [
     Column("seed", "seed"),
@@ -47,7 +47,7 @@ def show_results(output: Output, results: Sequence[dict[str, Any]]) -> None:
 
 def show_goal(output: Output, checks: Sequence[Check]) -> None:
     """Show the verdict on each gate."""
-    rows = [vars(check) | {"passed": _word(check.passed)} for check in checks]
+    rows = [vars(check) | {"verdict": _word(check.passed)} for check in checks]
     print_table(output, _GOAL, rows, title="", kind="goal")
 
 

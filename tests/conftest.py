@@ -1,0 +1,103 @@
+"""Small real data, and the command line run in this process or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnistcli.cli import signals
+from mnistcli.cli.app import run
+from mnistcli.data import mnist
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def dataset() -> mnist.Dataset:
+    """The packaged MNIST."""
+    return mnist.load()
+
+
+@pytest.fixture(scope="session")
+def small_data(dataset: mnist.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four IDX files: the first 384 training and 130 test pictures of MNIST."""
+    folder = tmp_path_factory.mktemp("idx")
+    for prefix, part, count in (("train", dataset.train, 384), ("t10k", dataset.test, 130)):
+        write_idx(folder, prefix, mnist.Labelled(part.images[:count], part.labels[:count]))
+    return folder
+
+
+def write_idx(folder: Path, prefix: str, part: mnist.Labelled) -> None:
+    """Write pictures and labels as plain IDX files."""
+    count = len(part.labels)
+    header = struct.pack(">4I", 2051, count, 28, 28)
+    folder.mkdir(exist_ok=True)
+    (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + part.images.numpy().tobytes())
+    labels = struct.pack(">2I", 2049, count) + bytes(part.labels.tolist())
+    (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(labels)
+
+
+@pytest.fixture(autouse=True)
+def _same_process_for_every_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fixed terminal, no colour, no variable of ours, a fresh stop flag, the same threads."""
+    for name in ("MNISTCLI_DATA_DIR", "MNISTCLI_DEVICE", "MNISTCLI_PROGRESS", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    threads = torch.get_num_threads()
+    signals.flag.signum, signals.flag.deferred = None, False
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run a command line in this process; its output is a pipe."""
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        words = [str(word) for word in arguments]
+        monkeypatch.setattr(sys, "argv", ["mnistcli", *words])
+        code = run(words)
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def train_small(cli: Cli, small_data: Path, tmp_path: Path) -> Cli:
+    """Train v3 for two short epochs into `tmp_path/run` unless the arguments say otherwise."""
+
+    def call(*arguments: str, out: str = "run") -> subprocess.CompletedProcess[str]:
+        base = ["train", "--model", "v3", "--epochs", "2", "--data-dir", str(small_data)]
+        return cli(*base, "--out", str(tmp_path / out), *arguments)
+
+    return call
+
+
+def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start `mnistcli` as a process of its own, with pipes."""
+    command = [sys.executable, "-m", "mnistcli", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"}
+    return subprocess.Popen(command, **(pipes | {"env": environment} | options))
+
+
+def values(line: str) -> dict[str, str]:
+    """Return the key=value pairs of a plain line."""
+    return dict(word.split("=", 1) for word in line.split() if "=" in word)
+
+
+def document(text: str) -> dict[str, Any]:
+    """Return the one JSON document that `text` is."""
+    parsed = json.loads(text)
+    assert isinstance(parsed, dict)
+    return parsed

@@ -1,0 +1,127 @@
+"""The house rules that a reader relies on, held by the source itself."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "mnistcli"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# Imports point down: a module may import from its own layer and those below it.
+LAYERS = (
+    {"errors", "events", "files", "recipe", "__init__"},
+    {"models", "data"},
+    {"engine"},
+    {"audit", "results", "trained"},
+    {"experiment", "view"},
+    {"cli", "__main__"},
+)
+
+
+def layer(part: str) -> int:
+    return next(index for index, names in enumerate(LAYERS) if part in names)
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def owners(modules: set[str]) -> set[str]:
+    return {
+        part_of(path)
+        for path in SOURCES
+        if any(name.split(".")[0] in modules for name in imports(path))
+    }
+
+
+def calls(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    for name in imports(path):
+        head, *rest = name.split(".")
+        if head == "mnistcli" and rest and rest[0] != "__version__":
+            assert layer(rest[0]) <= layer(part_of(path)), f"{path.name} imports {name}"
+
+
+def test_there_are_sources_to_check() -> None:
+    assert len(SOURCES) > 30
+
+
+def test_each_library_has_its_owner() -> None:
+    assert owners({"yaml"}) == {"recipe"}
+    assert owners({"rich"}) == {"view"}
+    assert owners({"typer"}) == {"cli"}
+    assert owners({"torchinfo"}) == {"audit"}
+    assert owners({"click"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("function", "owner"),
+    [
+        ("print", "view/"),
+        ("torch.save", "engine/checkpoint.py"),
+        ("torch.load", "engine/checkpoint.py"),
+        ("torch.manual_seed", "engine/runtime.py"),
+        ("torch.set_num_threads", "engine/runtime.py"),
+        ("torch.rand", "data/"),
+        ("torch.randn", "data/"),
+        ("torch.randperm", "data/"),
+    ],
+)
+def test_a_function_is_called_by_its_owner_only(function: str, owner: str) -> None:
+    callers = {str(path.relative_to(PACKAGE)) for path in SOURCES if function in set(calls(path))}
+    assert all(caller.startswith(owner) for caller in callers), callers
+
+
+def test_nothing_unpickles_or_evaluates_text() -> None:
+    forbidden = {"pickle.load", "pickle.loads", "Unpickler", "pickle.Unpickler", "eval", "exec"}
+    for path in SOURCES:
+        assert not forbidden & set(calls(path)), path
+        assert "weights_only=False" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help", "--version", "train --help", "evaluate --help", "compare --help",
+        "summary v9", "train --model v9", "train --model v3 --set optim.lrr=1",
+        "train --model v3 --seeds 4-1", "train --model v3 --print-recipe", "trian",
+    ],
+)  # fmt: skip
+def test_help_and_usage_errors_import_no_torch(arguments: str) -> None:
+    program = (
+        "import sys; from mnistcli.cli.app import run; "
+        f"code = run({arguments.split()!r}); print('torch' in sys.modules, code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    right = "0" if "--" in arguments and "9" not in arguments else "2"
+    expected = "2" if "lrr" in arguments or "4-1" in arguments else right
+    assert done.stdout.splitlines()[-1] == f"False {expected}", done.stderr
+
+
+def test_no_function_is_long_and_no_file_is_longer() -> None:
+    for path in SOURCES:
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and path.parent.name != "cli":
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{path.name}: {node.name}"

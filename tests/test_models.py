@@ -1,0 +1,78 @@
+"""The networks as the user had them, and the registry that declares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnistcli.errors import UsageError
+from mnistcli.models.registry import MODELS, build, file_name, resolve
+from mnistcli.models.v3 import SkipAdd
+
+# In order of execution; a batch normalisation's scale and shift are one number.
+PARAMETERS = {
+    "v1": [72, 720, 1440, 128, 576, 720, 1440, 128, 1152, 160],
+    "v2": [72, 16, 720, 20, 1440, 32, 128, 16, 576, 16, 720, 20, 1440, 32, 128, 16, 1152, 160],
+    "v3": [72, 16, 720, 20, 1440, 32, 128, 720, 20, 900, 20, 1080, 24, 96, 576, 16, 720, 20, 1080,
+           120],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_by_layer_are_the_users(name: str) -> None:
+    model = build(MODELS[name], {})
+    leaves = [module for module in model.modules() if not any(module.children())]
+    counts = [sum(p.numel() for p in leaf.parameters()) for leaf in leaves]
+    assert [count for count in counts if count] == PARAMETERS[name]
+    assert sum(PARAMETERS[name]) == MODELS[name].parameters
+
+
+def test_the_skip_is_nearest_resampling() -> None:
+    late, early = torch.randn(2, 8, 7, 7), torch.randn(2, 8, 14, 14)
+    nearest = torch.nn.functional.interpolate(early, size=(7, 7), mode="nearest")
+    assert torch.equal(SkipAdd()(late, early), late + nearest)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model = build(MODELS["v3"], {"dropout": 0.5})
+    images = torch.rand(4, 1, 28, 28)
+    assert torch.equal(model.eval()(images), model(images))
+    assert not torch.equal(model.train()(images), model(images))
+
+
+OWN = """
+import torch
+def good(width: int = 4):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, width),
+                               torch.nn.ReLU(), torch.nn.Linear(width, 10))
+def wrong_shape(): return torch.nn.Flatten()
+def no_module(): return 3
+"""
+
+
+def test_an_own_network_is_built_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.py"
+    path.write_text(OWN)
+    model = build(resolve(f"{path}:good"), {"width": 2})
+    assert sum(p.numel() for p in model.parameters()) == 784 * 2 + 2 + 2 * 10 + 10
+    assert file_name(f"{path}:good") == "net-good"
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected"),
+    [("wrong_shape", "expected [2, 10]"), ("no_module", "torch.nn.Module"), ("god", "no function")],
+)
+def test_a_broken_network_is_explained(factory: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.py"
+    path.write_text(OWN)
+    with pytest.raises(UsageError) as caught:
+        build(resolve(f"{path}:{factory}"), {})
+    assert expected in caught.value.what
+
+
+def test_an_unknown_argument_names_the_nearest() -> None:
+    with pytest.raises(UsageError) as caught:
+        build(MODELS["v3"], {"dropuot": 0.1})
+    assert "'dropout'" in caught.value.hint

@@ -1,0 +1,80 @@
+"""Recipes: strict, complete, and the same after a round trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mnistcli import recipe
+from mnistcli.errors import UsageError
+
+
+def test_every_packaged_recipe_loads_and_round_trips(tmp_path: Path) -> None:
+    names = recipe.names()
+    assert {"v1", "v2", "v3", "baseline/v1", "baseline/v2", "baseline/v3"} <= set(names)
+    for name in names:
+        loaded = recipe.load(name)
+        copy = tmp_path / "copy.yaml"
+        copy.write_text(loaded.to_yaml())
+        assert recipe.load(str(copy)) == loaded
+        assert loaded.model in name
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("optim.lrr=1", "optim.lrr: unknown key, did you mean 'lr'?"),
+        ("epoch=3", "epoch: unknown key, did you mean 'epochs'?"),
+        ("schedule.warmup=1", "did you mean 'warmup_fraction'?"),
+        ("epochs=-2", "epochs: Input should be greater than or equal to 1 (got -2)"),
+        ("epochs=true", "epochs: Input should be a valid integer (got True)"),
+        ("optim.lr=.nan", "optim.lr:"),
+        ("optim.lr=fast", "optim.lr:"),
+        ("optim.name=lion", "optim:"),
+        ("epochs.x=3", "'epochs' has no keys below it"),
+        ("patience_epochs=3", "--val"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_path(setting: str, expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe.load("v3", settings=[setting])
+    assert expected in caught.value.what
+
+
+def test_all_problems_come_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe.load("v3", settings=["epochs=0", "batch_size=-1", "optim.lrr=2"])
+    assert all(key in caught.value.what for key in ("epochs", "batch_size", "optim.lrr"))
+
+
+def test_exponents_without_a_dot_are_numbers() -> None:
+    loaded = recipe.load("v3", settings=["optim.lr=1e-3", "ema_decay=null"])
+    assert (loaded.optim.lr, loaded.ema_decay) == (0.001, None)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2\n", "a: &x [1]\nb: *x\n", "- 1\n", "a: [\n", "!!python/object:os.x {}\n"]
+)
+def test_odd_yaml_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError):
+        recipe.load(str(path))
+
+
+def test_the_digest_ignores_the_seed_and_nothing_else() -> None:
+    base = recipe.load("v3")
+    assert recipe.load("v3", settings=["seed=5"]).digest() == base.digest()
+    assert recipe.load("v3", settings=["epochs=5"]).digest() != base.digest()
+
+
+def test_differences_name_the_changed_leaves() -> None:
+    changed = recipe.load("v3", settings=["optim.lr=0.05", "epochs=3"])
+    assert recipe.differences(recipe.load("v3"), changed) == ("epochs=3", "optim.lr=0.05")
+
+
+def test_plateau_on_test_and_validation_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="schedule.split"):
+        recipe.load("baseline/v3", options={"validation": True})
+    recipe.load("baseline/v3", options={"validation": True, "schedule.split": "validation"})
