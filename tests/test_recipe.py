@@ -75,6 +75,6 @@ def test_differences_name_the_changed_leaves() -> None:
 
 
 def test_plateau_on_test_and_validation_exclude_each_other() -> None:
-    with pytest.raises(UsageError, match="schedule.split"):
+    with pytest.raises(UsageError, match=r"schedule\.split"):
         recipe.load("baseline/v3", options={"validation": True})
     recipe.load("baseline/v3", options={"validation": True, "schedule.split": "validation"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,19 @@ def plateau_lr(schedule: Plateau, lr: float, accuracies: Sequence[float]) -> flo
             lowered = max(lr * schedule.factor, schedule.min_lr)
             lr = lowered if lr - lowered > 1e-8 else lr
     return lr
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Restore momenta in their parameters' memory layout.
+
+    Fused kernels walk parameter and momentum side by side in memory: a momentum left in another
+    layout than its channels-last weight would silently be applied to other elements.
+    """
+    optimizer.load_state_dict(saved)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from mnistcli import __version__
 from mnistcli.engine import checkpoint, runtime
-from mnistcli.engine.optim import WeightAverage, build_optimizer
+from mnistcli.engine.optim import WeightAverage, build_optimizer, load_optimizer_state
 from mnistcli.engine.runtime import Runtime
 from mnistcli.events import EpochMetrics
 from mnistcli.models.registry import ModelEntry, build
@@ -82,7 +82,7 @@ def restore(state: TrainState, saved: dict[str, Any], *, where: str) -> None:
     if training is None:
         return
     checkpoint.load_weights(state.model, training["model"], where=where)
-    state.optimizer.load_state_dict(training["optimizer"])
+    load_optimizer_state(state.optimizer, training["optimizer"])
     state.scaler.load_state_dict(training["scaler"])
     if state.average is not None:
         state.average.vector = training["average"].to(state.average.vector.device)

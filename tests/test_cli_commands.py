@@ -1,0 +1,146 @@
+"""`summary`, `evaluate` and `compare` in a pipe and with --json, and the README's table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from conftest import Cli, document, values
+
+from mnistcli.files import packaged
+from mnistcli.models.registry import MODELS
+from mnistcli.results.comparison import gather, rows
+from mnistcli.results.runlog import read_json
+from mnistcli.view.comparison import to_markdown
+
+
+def test_summary_counts_v2_and_passes_its_budget(cli: Cli) -> None:
+    done = cli("summary", "v2", "--require", "params")
+    assert done.returncode == 0
+    total = values(done.stdout.splitlines()[-1])
+    assert (total["parameters"], total["verdict"]) == ("6704", "PASS")
+    assert sum(int(values(line)["parameters"]) for line in done.stdout.splitlines()[:-1]) == 6704
+
+
+def test_summary_of_all_is_one_document(cli: Cli) -> None:
+    models = document(cli("summary", "--json", "v1", "v2", "v3").stdout)["models"]
+    assert [model["parameters"] for model in models] == [6536, 6704, 7820]
+    assert len(cli("summary").stdout.splitlines()) == len(MODELS)
+
+
+def test_summary_enforces_another_budget(cli: Cli) -> None:
+    done = cli("summary", "v3", "--max-params", "7820", "--require", "params")
+    assert done.returncode == 3
+    assert cli("summary", "v3", "--require", "accuracy").returncode == 2
+
+
+def test_a_terminal_draws_the_summary_in_80_columns(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    done = cli("summary", "v3", "--progress", "live")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("SkipAdd" in line for line in lines)
+    assert "PASS" in lines[-1] or "PASS" in lines[-2]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_reference_weights_reproduce_their_record(name: str, cli: Cli) -> None:
+    """The counts are exact on the kind of processor that made the record."""
+    report = document(cli("evaluate", name, "--device", "cpu", "--json").stdout)
+    record = read_json(packaged("checkpoints", "reference", f"{name}.json"))
+    assert record is not None
+    assert report["total"] == record["last"]["total"] == 10_000
+    assert abs(report["correct"] - record["last"]["correct"]) <= 1
+    assert sum(map(sum, report["confusion"])) == 10_000
+    assert sum(report["confusion"][d][d] for d in range(10)) == report["correct"]
+
+
+def test_evaluate_gates_and_writes_predictions(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    done = cli(
+        "evaluate", "v3", "--predictions", str(path), "--require", "params", "--target", "100"
+    )
+    assert done.returncode == 0
+    assert "result verdict=FAIL" in done.stdout
+    table = list(csv.DictReader(path.open()))
+    assert len(table) == 10_000
+    right = sum(row["label"] == row["prediction"] for row in table)
+    assert f"correct={right} " in done.stdout
+    assert cli("evaluate", "v3", "--target", "100", "--require", "accuracy").returncode == 3
+
+
+def test_evaluate_takes_a_run_folder_and_refuses_others(
+    train_small: Cli, cli: Cli, small_data: Path, tmp_path: Path
+) -> None:
+    trained = document(train_small("--json").stdout)
+    report = document(
+        cli("evaluate", str(tmp_path / "run"), "--data-dir", str(small_data), "--json").stdout
+    )
+    assert report["correct"] == trained["last"]["correct"]
+    assert report["total"] == 130
+    wrong = cli("evaluate", str(tmp_path / "run"), "--model", "v2")
+    assert wrong.returncode == 4
+    assert "v3" in wrong.stderr
+    assert "v2" in wrong.stderr
+    assert cli("evaluate", str(tmp_path)).returncode == 4
+
+
+OWN = """
+import torch
+def net():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+"""
+
+
+def test_an_own_network_goes_through_every_command(
+    cli: Cli, small_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(OWN)
+    own, run = f"{tmp_path / 'net.py'}:net", str(tmp_path / "run")
+    data = ["--data-dir", str(small_data)]
+    assert cli("summary", own).returncode == 0
+    line = ["train", "--model", own, "--epochs", "1", "--lr", "0.01", "--out", run, *data]
+    assert cli(*line).returncode == 0
+    assert cli("evaluate", run, *data).returncode == 2
+    assert cli("evaluate", run, "--model", own, *data).returncode == 0
+    assert cli("train", "--resume", run, *data).returncode == 2
+    assert cli("train", "--resume", run, "--model", own, *data).returncode == 0
+    assert "row model=" in cli("compare", run).stdout
+
+
+def test_compare_groups_seeds_and_takes_differences(
+    train_small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    train_small("--seeds", "0-1", out="plain")
+    train_small("--seeds", "0-1", "--lr", "0.01", out="slow")
+    folders = [str(tmp_path / "plain"), str(tmp_path / "slow" / "*")]
+    done = document(cli("compare", *folders, "--baseline", folders[0], "--json").stdout)
+    assert [row["n"] for row in done["rows"]] == [2, 2]
+    assert sorted(row["standing"] == "leader" for row in done["rows"]) == [False, True]
+    assert [row["difference_test"] for row in done["rows"]].count("paired by seed") == 1
+
+
+def test_compare_pairs_single_runs_by_picture(train_small: Cli, cli: Cli, tmp_path: Path) -> None:
+    train_small(out="a")
+    train_small("--seed", "1", "--lr", "0.05", out="b")
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    result = document(cli("compare", *folders, "--json").stdout)
+    assert "McNemar" in {row["leader_test"] for row in result["rows"]}
+
+
+def test_compare_without_arguments_shows_the_records(cli: Cli) -> None:
+    done = cli("compare", "--format", "csv")
+    table = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert {row["model"] for row in table} == set(MODELS)
+    assert {row["recipe"] for row in table} >= {"v1", "v2", "v3", "baseline/v3"}
+    assert cli("compare", "nothing").returncode == 4
+
+
+def test_the_readmes_table_is_what_the_records_say() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert to_markdown(rows(gather([])), difference=False) in readme

@@ -1,0 +1,272 @@
+"""`mnistcli train` as a user and a script see it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Cli, document, spawn, values
+
+from mnistcli.engine import checkpoint
+from mnistcli.results import runlog
+
+
+def test_a_run_in_a_pipe_leaves_one_line_an_epoch_and_its_files(
+    train_small: Cli, tmp_path: Path
+) -> None:
+    done = train_small()
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    epochs = [values(line) for line in lines if line.startswith("epoch=")]
+    assert [epoch["epoch"] for epoch in epochs] == ["1/2", "2/2"]
+    shown = "train_loss train_acc test_loss test_acc correct best since_best lr rss_mib img_s sec"
+    assert set(shown.split()) <= epochs[0].keys()
+    assert done.stdout.isascii()
+    assert "\x1b" not in done.stdout + done.stderr
+    assert max(len(line) for line in lines if line.startswith("epoch=")) < 200
+    assert lines[-1].startswith("result verdict=FAIL")
+    assert values(lines[-1])["run"] == str(tmp_path / "run")
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    kept = (
+        "recipe.yaml env.json metrics.csv metrics.jsonl result.json predictions.pt last.pt best.pt"
+    )
+    assert set(kept.split()) <= files
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+
+
+def test_json_is_one_document_and_the_epochs_move_to_stderr(train_small: Cli) -> None:
+    done = train_small("--json", "--require", "params")
+    result = document(done.stdout)
+    assert (result["ok"], result["command"], result["parameters"]) == (True, "train", 7820)
+    assert result["last"]["total"] == 130
+    assert "epoch=2/2" in done.stderr
+
+
+def test_quiet_leaves_the_result_line_only(train_small: Cli) -> None:
+    done = train_small("--quiet")
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_a_failed_gate_exits_3_after_the_verdict(train_small: Cli) -> None:
+    done = train_small("--require", "goal")
+    assert done.returncode == 3
+    assert "result verdict=FAIL" in done.stdout
+    assert "accuracy" in done.stderr
+
+
+def test_several_seeds_share_a_summary_and_have_folders(train_small: Cli, tmp_path: Path) -> None:
+    done = train_small("--seeds", "0,2", "--json", out="set")
+    result = document(done.stdout)
+    assert [run["seed"] for run in result["runs"]] == [0, 2]
+    assert result["summary"]["n"] == 2
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {"s0", "s2"}
+    alone = document(train_small("--seed", "2", "--json", out="alone").stdout)
+    assert alone["weights_sha256"] == result["runs"][1]["weights_sha256"]
+
+
+def test_validation_runs_say_so_and_never_read_the_test_set(train_small: Cli) -> None:
+    done = train_small("--val", "--json")
+    result = document(done.stdout)
+    assert (result["split"], result["last"]["total"]) == ("validation", 64)
+    assert "val_acc=" in done.stderr
+    assert "test_acc=" not in done.stderr
+
+
+def test_print_recipe_prints_what_would_be_trained(cli: Cli) -> None:
+    done = cli("train", "--model", "v3", "--lr", "0.05", "--print-recipe")
+    assert done.returncode == 0
+    assert "lr: 0.05" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        ("train", 2, "--model v3"),
+        ("train --model v9", 2, "did you mean"),
+        ("train --model v3 --epochs 0", 2, "epochs"),
+        ("train --model v3 --epochs many", 2, "--epochs"),
+        ("train --model v3 --modle v3", 2, "--model"),
+        ("train --model v3 --seeds 3-1", 2, "--seeds"),
+        ("train --model v3 --seed 1 --seeds 0-1", 2, "exclude"),
+        ("train --model v3 --device tpu", 2, "--device"),
+        ("train --model v3 --require speed", 2, "valid"),
+        ("train --model v3 --data-dir nowhere", 4, "nowhere"),
+        ("train --resume nowhere", 4, "nowhere"),
+        ("train --model v3 --device cuda:99", 5, "cuda"),
+        ("train --model v3 --precision fp16 --device cpu", 5, "fp16"),
+        ("train --model v3 --out /dev/null/run", 5, "/dev/null"),
+    ],
+)
+def test_wrong_input_is_explained_with_its_exit_code(
+    arguments: str,
+    code: int,
+    expected: str,
+    cli: Cli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli(*arguments.split(), "--json")
+    assert done.returncode == code
+    assert expected in done.stderr
+    error = document(done.stdout)["error"]
+    assert error["exit_code"] == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_divergence_exits_6(train_small: Cli, tmp_path: Path) -> None:
+    done = train_small("--model", "v1", "--lr", "1e20")
+    assert done.returncode == 6
+    assert "lower the learning rate" in done.stderr
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_an_occupied_folder_is_refused_and_a_busy_one_too(train_small: Cli, tmp_path: Path) -> None:
+    train_small()
+    assert train_small().returncode == 2
+    with runlog.lock(tmp_path / "run"):
+        busy = train_small()
+        assert busy.returncode == 7
+        assert str(os.getpid()) in busy.stderr
+        assert train_small("--resume", "auto").returncode == 7
+
+
+def test_a_finished_run_is_left_alone_and_another_recipe_refused(
+    train_small: Cli, tmp_path: Path
+) -> None:
+    first = train_small("--json")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    again = train_small("--resume", "auto", "--json")
+    assert again.returncode == 0
+    assert document(again.stdout) == document(first.stdout)
+    assert "already finished" in again.stderr
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    assert {p.name for p in before if before[p] != after[p]} <= {".lock"}
+    other = train_small("--resume", "auto", "--lr", "0.01")
+    assert other.returncode == 2
+    assert "optim.lr=0.01" in other.stderr
+
+
+def test_resume_auto_finds_the_run_without_out(
+    cli: Cli, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = [
+        "train",
+        "--model",
+        "v3",
+        "--epochs",
+        "1",
+        "--data-dir",
+        str(small_data),
+        "--resume",
+        "auto",
+    ]
+    assert cli(*line).returncode == 0
+    assert "already finished" in cli(*line).stderr
+    assert cli(*line, "--seed", "5").returncode == 0
+    assert len(list(Path("checkpoints", "v3").iterdir())) == 2
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(train_small: Cli, tmp_path: Path) -> None:
+    whole = document(train_small("--json").stdout)
+    last = tmp_path / "run" / "last.pt"
+    last.write_bytes(last.read_bytes()[:-100])
+    resumed = train_small("--resume", "auto", "--json")
+    assert "going back" in resumed.stderr
+    assert document(resumed.stdout)["weights_sha256"] == whole["weights_sha256"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_and_the_printed_command_resumes_bit_for_bit(
+    number: int, code: int, small_data: Path, tmp_path: Path
+) -> None:
+    line = [
+        "train",
+        "--model",
+        "v3",
+        "--epochs",
+        "12",
+        "--data-dir",
+        str(small_data),
+        "--threads",
+        "1",
+    ]
+    folder = tmp_path / "a run"
+    process = spawn(*line, "--out", str(folder))
+    assert process.stdout is not None
+    while "epoch=2/" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    command = re.search(r"hint: mnistcli (.*)", errors)
+    assert command is not None
+    resumed = subprocess.run(
+        f"{sys.executable} -m mnistcli {command[1]}", shell=True, capture_output=True, text=True
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    whole = spawn(*line, "--out", str(tmp_path / "whole"))
+    whole.communicate()
+    hashes = [
+        checkpoint.weights_hash(checkpoint.read(path / "last.pt")["weights"])
+        for path in (folder, tmp_path / "whole")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_signal_before_training_still_gives_one_document(tmp_path: Path) -> None:
+    process = spawn("train", "--model", "v3", "--json", "--out", str(tmp_path / "run"))
+    assert process.stderr is not None
+    while not (tmp_path / "run").exists():
+        assert process.poll() is None
+    process.terminate()
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert document(out)["error"]["exit_code"] == 143
+
+
+def test_a_reader_that_leaves_does_not_stop_the_run(small_data: Path, tmp_path: Path) -> None:
+    line = ["train", "--model", "v3", "--epochs", "2", "--data-dir", str(small_data)]
+    process = spawn(*line, "--out", str(tmp_path / "run"))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    assert (process.wait(), (tmp_path / "run" / "result.json").exists()) == (0, True)
+    assert "Broken" not in errors
+
+
+def test_a_terminal_gets_a_table_and_a_bar(small_data: Path, tmp_path: Path) -> None:
+    main, worker = pty.openpty()
+    line = ["train", "--model", "v3", "--epochs", "2", "--data-dir", str(small_data)]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    options = {"stdout": worker, "stderr": worker, "env": environment}
+    process = spawn(*line, "--out", str(tmp_path / "run"), **options)
+    os.close(worker)
+    screen = b""
+    while True:
+        try:
+            chunk = os.read(main, 4096)
+        except OSError:  # the terminal's other end is closed
+            break
+        screen += chunk
+        if not chunk:
+            break
+    assert process.wait() == 0
+    text = screen.decode()
+    assert "\x1b[" in text
+    assert "━" in text
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+    assert re.search(r"[\r\n] +2/2 .*%", plain)
+    assert "epoch=" not in plain

@@ -1,0 +1,77 @@
+"""Learning rates against torch's schedulers, decay groups, and the weight average."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mnistcli.engine.optim import WeightAverage, build_optimizer, lr_at, plateau_lr
+from mnistcli.models.registry import MODELS, build
+from mnistcli.recipe import Plateau, load
+
+
+def test_onecycle_rises_to_the_peak_and_falls_to_nothing() -> None:
+    recipe = load("v3", settings=["epochs=10"])
+    rates = [lr_at(recipe, step, 100, []) for step in range(1000)]
+    peak = recipe.optim.lr
+    assert max(rates) == pytest.approx(peak, rel=0.01)
+    assert rates.index(max(rates)) in (199, 200)
+    assert rates[0] == pytest.approx(peak * 0.5 / 200)
+    assert 0 < rates[-1] < 1e-6 * peak
+
+
+def test_cosine_is_torchs() -> None:
+    recipe = load("v3", settings=["epochs=4", "schedule={name: cosine}", "optim.lr=1.0"])
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40)
+    for step in range(39):
+        between = [
+            theirs.get_last_lr()[0],
+            (optimizer.step(), theirs.step(), theirs.get_last_lr())[2][0],
+        ]
+        assert min(between) < lr_at(recipe, step, 10, []) < max(between)
+
+
+def test_plateau_is_torchs() -> None:
+    torch.manual_seed(1)
+    accuracies = (0.97 + 0.02 * torch.rand(60)).tolist() + [0.99] * 20
+    schedule = Plateau(name="plateau", split="test", factor=0.1, patience_epochs=1, min_lr=1e-8)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.02)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.1, patience=1, min_lr=1e-8
+    )
+    for done in range(len(accuracies) + 1):
+        assert plateau_lr(schedule, 0.02, accuracies[:done]) == optimizer.param_groups[0]["lr"]
+        if done < len(accuracies):
+            theirs.step(accuracies[done])
+
+
+@pytest.mark.parametrize(("name", "decayed"), [("v3", 0.0), ("baseline/v3", 1e-4)])
+def test_weight_decay_spares_vectors_unless_asked(name: str, decayed: float) -> None:
+    recipe = load(name)
+    optimizer = build_optimizer(build(MODELS["v3"], {}), recipe.optim)
+    decays = {
+        parameter.ndim: group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert decays == {4: recipe.optim.weight_decay, 1: decayed}
+
+
+def test_the_average_follows_by_its_decay_and_skips_bad_steps() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    average = WeightAverage(model, 0.9)
+    nn.init.ones_(model.weight)
+    go, skip = torch.tensor(False), torch.tensor(True)
+    average.update(10_000, skip)
+    assert average.vector.item() == 0.0
+    average.update(10_000, go)
+    assert average.vector.item() == pytest.approx(0.1)
+    average.update(0, go)  # early: decay 1 / 10
+    assert average.vector.item() == pytest.approx(0.91)
+    twin = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        average.copy_to(twin)
+    assert twin.weight.item() == pytest.approx(0.91)

@@ -1,0 +1,262 @@
+"""The engine: resume equality, determinism, divergence, the events, and silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnistcli.data import mnist
+from mnistcli.engine import checkpoint, runtime, state
+from mnistcli.engine.evaluate import evaluate
+from mnistcli.engine.runtime import Request, Runtime
+from mnistcli.engine.train import Run, train
+from mnistcli.errors import DivergedError, Interrupted
+from mnistcli.events import BatchFinished, EpochFinished, Event, RunFinished
+from mnistcli.models.registry import MODELS
+from mnistcli.recipe import Recipe, load
+
+HASHES = dict.fromkeys(mnist.FILES, "0" * 64)
+
+
+class Stopper:
+    """Ask to stop after so many epochs, in the middle of the next one."""
+
+    def __init__(self, epochs: int | None) -> None:
+        self.left = epochs
+
+    def see(self, event: Event) -> None:
+        if self.left is not None and isinstance(event, EpochFinished):
+            self.left -= 1
+
+    def __call__(self) -> int | None:
+        return 15 if self.left == 0 else None
+
+
+def go(
+    folder: Path,
+    part: mnist.Labelled,
+    recipe: Recipe,
+    *,
+    chosen: Runtime | None = None,
+    stop_after: int | None = None,
+    resume: bool = False,
+) -> tuple[state.TrainState, list[Event]]:
+    """Train in `folder`, optionally stopping after some epochs or resuming."""
+    folder.mkdir(exist_ok=True)
+    chosen = chosen or runtime.decide(Request(device="cpu", threads=1))
+    current = state.create(MODELS[recipe.model], recipe, chosen)
+    if resume:
+        state.restore(current, checkpoint.read(folder / "last.pt"), where="last.pt")
+    stopper, events = Stopper(stop_after), list[Event]()
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        stopper.see(event)
+
+    train(Run(recipe, chosen, part, part, HASHES, folder, emit, stopper), current)
+    return current, events
+
+
+def weights_hash(current: state.TrainState) -> str:
+    return checkpoint.weights_hash(current.evaluated.state_dict())
+
+
+@pytest.fixture
+def part(dataset: mnist.Dataset) -> mnist.Labelled:
+    return mnist.Labelled(dataset.train.images[:200], dataset.train.labels[:200])
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load("v3", settings=["epochs=3", "batch_size=64"])
+
+
+VARIANTS = {
+    "onecycle, ema": [],
+    "no ema": ["ema_decay=null"],
+    "dropout": ["model_args.dropout=0.2"],
+    "adam, plateau": ["schedule={name: plateau, split: test, factor: 0.1, patience_epochs: 0, "
+                      "min_lr: 0.0}", "optim={name: adam, lr: 0.02, weight_decay: 0.0001, "
+                      "decay_norm_and_bias: true}"],
+    "cosine, no augmentation": ["schedule={name: cosine}", "augment.rotation_degrees=0",
+                                "augment.shift_fraction=0", "augment.scale_fraction=0",
+                                "augment.shear_degrees=0", "augment.elastic_alpha=0"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    variant: str, precision: str, part: mnist.Labelled, tmp_path: Path
+) -> None:
+    if precision == "bf16" and runtime.decide(Request(device="cpu")).precision != "bf16":
+        pytest.skip("this processor has no bf16")
+    recipe = load("v3", settings=["epochs=3", "batch_size=64", *VARIANTS[variant]])
+    chosen = runtime.decide(Request(device="cpu", precision=precision, threads=1))
+    whole, _ = go(tmp_path / "whole", part, recipe, chosen=chosen)
+    for epochs in (1, 2):
+        folder = tmp_path / f"stopped-{epochs}"
+        with pytest.raises(Interrupted):
+            go(folder, part, recipe, chosen=chosen, stop_after=epochs)
+        resumed, _ = go(folder, part, recipe, chosen=chosen, resume=True)
+        assert weights_hash(resumed) == weights_hash(whole)
+        assert same_state(resumed.optimizer.state_dict(), whole.optimizer.state_dict())
+        assert [without_time(m) for m in resumed.history] == [
+            without_time(m) for m in whole.history
+        ]
+
+
+def same_state(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same_state, a, b))
+    return bool(a == b)
+
+
+def without_time(metrics: Any) -> dict[str, Any]:
+    timed = {"images_per_second", "train_seconds", "eval_seconds", "rss_mib"}
+    return {key: value for key, value in vars(metrics).items() if key not in timed}
+
+
+def test_a_compiled_run_resumes_bit_for_bit(part: mnist.Labelled, tmp_path: Path) -> None:
+    if (fault := runtime.probe_compiler()) is not None:
+        pytest.skip(fault)
+    recipe = load("v1", settings=["epochs=2", "batch_size=64"])
+    chosen = runtime.decide(Request(device="cpu", threads=1))
+    chosen = runtime.choose_compile(chosen, "on", images_to_train=0)
+    whole, _ = go(tmp_path / "whole", part, recipe, chosen=chosen)
+    with pytest.raises(Interrupted):
+        go(tmp_path / "part", part, recipe, chosen=chosen, stop_after=1)
+    resumed, _ = go(tmp_path / "part", part, recipe, chosen=chosen, resume=True)
+    assert weights_hash(resumed) == weights_hash(whole)
+
+
+def test_the_same_seed_repeats_and_another_differs(
+    part: mnist.Labelled, recipe: Recipe, tmp_path: Path
+) -> None:
+    hashes = [
+        weights_hash(go(tmp_path / name, part, recipe.model_copy(update={"seed": seed}))[0])
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_reused_network_trains_as_a_fresh_one(
+    part: mnist.Labelled, recipe: Recipe, tmp_path: Path
+) -> None:
+    chosen = runtime.decide(Request(device="cpu", threads=1))
+    fresh, _ = go(tmp_path / "fresh", part, recipe, chosen=chosen)
+    used = state.create(MODELS["v3"], recipe.model_copy(update={"seed": 9}), chosen)
+    reused = state.create(MODELS["v3"], recipe, chosen, used.model)
+    run = Run(recipe, chosen, part, part, HASHES, tmp_path, lambda _: None, lambda: None)
+    train(run, reused)
+    assert weights_hash(reused) == weights_hash(fresh)
+
+
+def test_the_events_of_a_two_epoch_run(
+    part: mnist.Labelled, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, events = go(tmp_path / "run", part, recipe.model_copy(update={"epochs": 2}))
+    epoch = [BatchFinished] * 4 + [EpochFinished]  # 200 pictures in batches of 64
+    assert [type(event) for event in events] == [*epoch, *epoch, RunFinished]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_metrics_count_what_they_say(part: mnist.Labelled, recipe: Recipe, tmp_path: Path) -> None:
+    current, _ = go(tmp_path / "run", part, recipe)
+    last = current.history[-1]
+    assert (last.epoch, last.train_total, last.eval_total) == (3, 256, 200)
+    assert 0 < last.train_correct <= 256
+    counts = [metrics.eval_correct for metrics in current.history]
+    assert last.best_correct == max(counts)
+    assert last.epochs_since_best == 2 - counts.index(max(counts))
+    assert last.rss_mib is not None
+    assert last.rss_mib > 50
+
+
+def test_patience_ends_a_run_early(part: mnist.Labelled, tmp_path: Path) -> None:
+    settings = [
+        "epochs=9",
+        "batch_size=64",
+        "validation=true",
+        "patience_epochs=1",
+        "optim.lr=1e-9",
+    ]
+    current, events = go(tmp_path / "run", part, load("v3", settings=settings))
+    assert current.epochs_done < 9
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].stopped_early
+    assert checkpoint.read(tmp_path / "run" / "last.pt")["training"] is None
+
+
+def test_divergence_names_the_step_and_saves_nothing_after_it(
+    part: mnist.Labelled, tmp_path: Path
+) -> None:
+    wild = load("v1", settings=["epochs=3", "batch_size=64", "optim.lr=1e20"])
+    with pytest.raises(DivergedError, match=r"step \d+ .*lr "):
+        go(tmp_path / "run", part, wild)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def bad_gradient(model: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda gradient: gradient * float("nan")
+
+
+def test_a_step_with_a_bad_gradient_changes_nothing(
+    part: mnist.Labelled, recipe: Recipe, tmp_path: Path
+) -> None:
+    chosen = runtime.decide(Request(device="cpu", threads=1))
+    current = state.create(MODELS["v3"], recipe, chosen)
+    weight = next(current.model.parameters())
+    weight.register_hook(bad_gradient(current.model))
+    before = [parameter.clone() for parameter in current.model.parameters()]
+    assert current.average is not None
+    average = current.average.vector.clone()
+    run = Run(recipe, chosen, part, part, HASHES, tmp_path, lambda _: None, lambda: None)
+    with pytest.raises(DivergedError, match="step 0 "):
+        train(run, current)
+    assert all(map(torch.equal, before, current.model.parameters()))
+    assert torch.equal(average, current.average.vector)
+
+
+def test_evaluation_counts_each_picture_once(dataset: mnist.Dataset) -> None:
+    chosen = runtime.decide(Request(device="cpu"))
+    model = state.create(MODELS["v3"], load("v3"), chosen).evaluated
+    part = mnist.Labelled(dataset.test.images[:1234], dataset.test.labels[:1234])
+    result = evaluate(model, part)
+    assert (result.total, len(result.predictions)) == (1234, 1234)
+    assert result.correct == int((result.predictions.long() == part.labels).sum())
+    halves = [mnist.Labelled(*(t[s] for t in part)) for s in (slice(0, 700), slice(700, None))]
+    assert sum(evaluate(model, half).correct for half in halves) == result.correct
+
+
+@pytest.mark.cuda
+def test_a_cuda_epoch_waits_for_nothing(part: mnist.Labelled, tmp_path: Path) -> None:
+    """Reads happen with the bar only; in between, a synchronising call is an error."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    from mnistcli.data.batches import training_batches
+    from mnistcli.engine.train import Totals, train_step
+
+    recipe = load("v3", settings=["batch_size=64"])
+    chosen = runtime.decide(Request(device="cuda"))
+    current = state.create(MODELS["v3"], recipe, chosen)
+    on_device = part.to(chosen.torch_device)
+    run = Run(recipe, chosen, on_device, on_device, HASHES, tmp_path, lambda _: None, lambda: None)
+    zero = torch.zeros((), dtype=torch.int64, device="cuda")
+    totals = Totals(zero.double(), zero, zero - 1)
+    batches = list(training_batches(on_device, recipe, 1))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step, batch in enumerate(batches):
+            totals = train_step(run, current, batch, step, totals)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert int(totals.first_bad_step) == -1
