@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,9 +31,13 @@ class UsageError(MnistcliError):
 
 
 class GateError(MnistcliError):
-    """The command ran, but a `--require` gate failed."""
+    """The command ran, but a `--require` gate failed; `report` is what it found."""
 
     exit_code = 3
+
+    def __init__(self, what: str, report: dict[str, Any]) -> None:
+        super().__init__(what)
+        self.report = report
 
 
 class ArtifactError(MnistcliError):

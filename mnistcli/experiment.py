@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from mnistcli.audit import audit
@@ -16,19 +15,21 @@ from mnistcli.engine import checkpoint, runtime, state
 from mnistcli.engine.evaluate import Evaluation, evaluate
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.train import Run, train
-from mnistcli.errors import EnvironmentFault
 from mnistcli.events import Emit, Notice, RunStarted
-from mnistcli.models.registry import ModelEntry
+from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results import goal, result, runlog
 from mnistcli.results.goal import Limits
-from mnistcli.results.resume import Resume, Saved, locate
+from mnistcli.results.resume import Resume, Saved, locate, open_run
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the user asked for, resolved. `out` is the run's folder, or with several seeds the
-    parent of theirs; `resume` is False, "auto" or the folder to continue."""
+    """What the user asked for, resolved.
+
+    `out` is the run's folder, or with several seeds the parent of theirs; `resume` is False,
+    "auto" or the folder to continue; `limits` are for the verdict.
+    """
 
     entry: ModelEntry
     recipe: Recipe
@@ -50,8 +51,19 @@ class Outside:
     should_stop: Callable[[], int | None]
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a process share; `compiled` holds the network of each runtime for reuse."""
+
+    dataset: mnist.Dataset
+    runtime: Runtime
+    outside: Outside
+    compiled: dict[Runtime, nn.Module]
+
+
 def run_seeds(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
     """Train every seed in turn, the compiled network reused; return their results in order."""
+    build(plan.entry, plan.recipe.model_args)  # a broken network is found before anything is made
     chosen = runtime.decide(plan.request)
     dataset = mnist.load(plan.data_dir)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
@@ -60,65 +72,58 @@ def run_seeds(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
         outside.emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
     if chosen.compile_reason is not None:
         outside.emit(Notice(f"not compiled: {chosen.compile_reason}"))
-    done: list[dict[str, Any]] = []
-    compiled: dict[Runtime, nn.Module] = {}
-    for seed in plan.seeds:
-        one = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
-        out = plan.out / f"s{seed}" if plan.out is not None and len(plan.seeds) > 1 else plan.out
-        folder, saved = locate(one.recipe, out, plan.resume, dataset.hashes, outside.emit)
-        with runlog.lock(folder):
-            finished = saved is not None and saved["training"] is None
-            record = runlog.read_json(folder / "result.json") if finished else None
-            if record is None:
-                record = _run_one(one, dataset, chosen, (folder, saved), compiled, outside)
-            else:
-                outside.emit(Notice(f"already finished: {folder}"))
-        done.append(record | {"run": str(folder)})
-    return done
+    setting = Setting(dataset, chosen, outside, {})
+    return [_run_seed(plan, seed, setting) for seed in plan.seeds]
 
 
-def _run_one(
-    plan: Plan,
-    dataset: mnist.Dataset,
-    chosen: Runtime,
-    place: tuple[Path, Saved],
-    compiled: dict[Runtime, nn.Module],
-    outside: Outside,
-) -> dict[str, Any]:
-    """Train one seed in its folder, from scratch or from its checkpoint, and write its result."""
-    folder, saved = place
-    if saved is not None:
+def _run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
+    """Train one seed in its own folder, or return the result that is there already."""
+    plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
+    hashes, emit = setting.dataset.hashes, setting.outside.emit
+    out = plan.out / f"s{seed}" if plan.out is not None and len(plan.seeds) > 1 else plan.out
+    folder = locate(plan.recipe, out, plan.resume, hashes)
+    with runlog.lock(folder):
+        saved = open_run(folder, plan.recipe, plan.resume, hashes, emit)
+        finished = saved is not None and saved["training"] is None
+        record = runlog.read_json(folder / "result.json") if finished else None
+        if record is None:
+            record = _run_one(plan, folder, saved, setting)
+        else:
+            emit(Notice(f"already finished: {folder}"))
+    checks = goal.judge_result(record, plan.limits)
+    return record | {"run": str(folder), "goal": result.goal(checks)}
+
+
+def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[str, Any]:
+    """Train from scratch or from a checkpoint, and write the result."""
+    dataset, chosen, outside = setting.dataset, setting.runtime, setting.outside
+    if saved is None:
+        runlog.write_recipe(folder, plan.recipe)
+    else:
         chosen, unlike = runtime.restore(saved["runtime"], plan.request)
         if unlike:
             outside.emit(Notice(f"not bit-identical to an uninterrupted run: {', '.join(unlike)}"))
-    parts = (
-        mnist.validation_parts(dataset) if plan.recipe.validation else (dataset.train, dataset.test)
-    )
+    runtime.use_threads(chosen.threads)
+    environment = {"started": result.now(), "runtime": chosen.to_dict(), **state.versions()}
+    runlog.write_json(folder / "env.json", result.environment() | environment)
+    parts = (dataset.train, dataset.test)
+    if plan.recipe.validation:
+        parts = mnist.validation_parts(dataset)
     training, evaluation = (part.to(chosen.torch_device) for part in parts)
-    if saved is None:
-        runlog.write_recipe(folder, plan.recipe)
-        environment = result.environment() | {"runtime": chosen.to_dict(), **state.versions()}
-        runlog.write_json(folder / "env.json", environment)
-    try:
-        current = state.create(plan.entry, plan.recipe, chosen, compiled.get(chosen))
-        compiled[chosen] = current.model
-        if saved is not None:
-            state.restore(current, saved, where=str(folder))
-        run = Run(
-            plan.recipe, chosen, training, evaluation, dataset.hashes, folder,
-            outside.emit, outside.should_stop,
-        )  # fmt: skip
-        outside.emit(_started(plan, run, current))
-        last = train(run, current)
-        if last is None:  # trained before, killed before its result was written
-            assert saved is not None
-            checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
-            last = evaluate(current.evaluated, evaluation)
-    except torch.OutOfMemoryError as error:
-        raise EnvironmentFault(
-            f"out of memory on {chosen.device}: {str(error).splitlines()[0]}",
-            hint=f"--batch-size {max(1, plan.recipe.batch_size // 2)}",
-        ) from error
+    current = state.create(plan.entry, plan.recipe, chosen, setting.compiled.get(chosen))
+    setting.compiled[chosen] = current.model
+    if saved is not None:
+        state.restore(current, saved, where=str(folder))
+    run = Run(
+        plan.recipe, chosen, training, evaluation, dataset.hashes, folder,
+        outside.emit, outside.should_stop,
+    )  # fmt: skip
+    outside.emit(_started(plan, run, current))
+    last = train(run, current)
+    if last is None:  # trained before, killed before its result was written
+        assert saved is not None
+        checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
+        last = evaluate(current.evaluated, evaluation)
     return _write_result(plan, run, current, last, dataset)
 
 
@@ -153,18 +158,15 @@ def _write_result(
     )
     history = current.history
     audited = audit(plan.entry, plan.recipe.model_args)
-    counts = [(metrics.eval_correct, metrics.eval_total) for metrics in history]
-    checks = goal.judge(audited.parameters, len(history), counts, plan.limits)
     record = result.build(plan.recipe, plan.recipe_name, plan.changes, history) | {
         "parameters": audited.parameters,
         "mult_adds": audited.mult_adds,
         "receptive_field": audited.receptive_field,
-        "goal": result.goal(checks),
         "weights_sha256": checkpoint.weights_hash(current.evaluated.state_dict()),
         "data": dataset.digest,
         "runtime": run.runtime.to_dict(),
         "versions": state.versions(),
-        "environment": result.environment(),
+        "environment": result.environment() | {"finished": result.now()},
     }
     runlog.write_json(run.folder / "result.json", record)
     return record

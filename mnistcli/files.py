@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from mnistcli.errors import EnvironmentFault
 
 _PACKAGE = Path(__file__).parent
-_TEMPORARY = ".tmp"
+_TEMPORARY = ".mnistcli-tmp"
 
 
 def packaged(*parts: str) -> Path:
@@ -23,33 +23,40 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
     """Replace `path` by `data` so that a reader or a crash sees the old file or the new one.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the
-    name by one rename; `keep_previous` leaves the old file beside it as `<name>.previous`.
+    name by one rename; `keep_previous` leaves the old file beside it as `<name>.previous`. A
+    symbolic link is followed; a device or pipe is written to as it is.
 
     Raises:
         EnvironmentFault: the disk is full, or the folder can't be written.
     """
     try:
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
-        )
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
             if keep_previous and path.exists():
                 _link_previous(path)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
             raise
         _sync_folder(path.parent)
     except OSError as error:
         raise EnvironmentFault(
-            f"can't write {path}: {error.strerror}", hint="free disk space, or name another --out"
+            f"can't write {path}: {error.strerror}", hint="free disk space, or choose another place"
         ) from error
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether a file in a run folder is only our lock or an unfinished write."""
+    return path.name == ".lock" or path.name.endswith(_TEMPORARY)
 
 
 def remove_stale(folder: Path) -> None:

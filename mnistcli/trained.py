@@ -1,26 +1,32 @@
-"""Open a trained network from a file, a run folder or a registered name's reference weights."""
+"""Open a trained network from a file, a run folder or a registered name, and assess it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, runtime
+from mnistcli.engine.evaluate import Evaluation, evaluate
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.files import packaged
 from mnistcli.models.registry import MODELS, ModelEntry, build, resolve
 from mnistcli.recipe import Recipe, validate
+from mnistcli.results.confusion import confusion, per_class, worst_pairs
+from mnistcli.results.goal import Check, Limits, judge
+from mnistcli.results.result import accuracy_dict, follows_test, goal
 
 
 @dataclass(frozen=True)
 class Trained:
     """A network with trained weights, in eval mode, and where they come from.
 
-    `history` holds its epochs and `data` the hashes of the files it was trained on.
+    `history` holds its epochs, `data` the hashes of the files it was trained on; `picked_on` is
+    what its epoch was picked on, None for a run's last one.
     """
 
     model: nn.Module
@@ -28,6 +34,7 @@ class Trained:
     recipe: Recipe
     history: list[dict[str, Any]]
     data: dict[str, str]
+    picked_on: str | None
     path: Path
 
     @property
@@ -78,5 +85,84 @@ def open_trained(target: str, model: str | None, chosen: Runtime) -> Trained:
     recipe = validate(saved["recipe"], where=str(path))
     network = build(entry, recipe.model_args)
     checkpoint.load_weights(network, saved["weights"], where=str(path))
+    origin = saved["history"], saved["data"], saved.get("picked_on")
     placed = runtime.place(network, chosen).eval().requires_grad_(False)
-    return Trained(placed, entry, recipe, saved["history"], saved["data"], path)
+    return Trained(placed, entry, recipe, *origin, path)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What an evaluation found: plain values for people and scripts, and the raw predictions."""
+
+    report: dict[str, Any]
+    checks: list[Check]
+    labels: list[int]
+    evaluation: Evaluation
+
+
+def assess(
+    trained: Trained, dataset: mnist.Dataset, chosen: Runtime, limits: Limits, *, val: bool
+) -> Assessment:
+    """Evaluate on the test set, or with `val` on the validation split, and judge the goal.
+
+    Raises:
+        UsageError: `val`, and the network was trained on those very pictures.
+    """
+    same_data = trained.data == dataset.hashes
+    if val and not (trained.recipe.validation and same_data):
+        raise UsageError(
+            "not held out: this network was trained on the validation pictures",
+            where=str(trained.path),
+            hint="evaluate without --val, or train with --val",
+        )
+    pictures = mnist.validation_parts(dataset)[1] if val else dataset.test
+    found = evaluate(trained.model, pictures.to(chosen.torch_device))
+    split = "validation" if val else "test"
+    checks = _judge(trained, found, limits, same_pictures=same_data, split=split)
+    labels: list[int] = pictures.labels.tolist()
+    return Assessment(_report(trained, found, labels, split, checks), checks, labels, found)
+
+
+def _judge(
+    trained: Trained, found: Evaluation, limits: Limits, *, same_pictures: bool, split: str
+) -> list[Check]:
+    """Judge the goal; a picked epoch leaves open what the last ones reached.
+
+    The epochs before the last count only where they were evaluated on the same pictures.
+    """
+    history = trained.history
+    same_pictures &= bool(history) and history[-1]["split"] == split
+    earlier = [(m["eval_correct"], m["eval_total"]) for m in history[:-1]] if same_pictures else []
+    counts = [*earlier, (found.correct, found.total)]
+    if trained.picked_on is None:
+        return judge(trained.parameters, len(history) or None, counts, limits)
+    checks = judge(trained.parameters, trained.recipe.epochs, counts, limits)
+    mark = f" (epoch picked on {trained.picked_on})"
+    return [
+        replace(check, got=check.got + mark, passed=None)
+        if check.gate in ("accuracy", "last3")
+        else check
+        for check in checks
+    ]
+
+
+def _report(
+    trained: Trained, found: Evaluation, labels: list[int], split: str, checks: list[Check]
+) -> dict[str, Any]:
+    matrix = confusion(labels, found.predictions.tolist())
+    return {
+        "model": trained.entry.name,
+        "path": str(trained.path),
+        "parameters": trained.parameters,
+        "epoch": len(trained.history),
+        "picked_on": trained.picked_on,
+        "seed": trained.recipe.seed,
+        "follows_test": follows_test(trained.recipe),
+        "split": split,
+        **accuracy_dict(found.correct, found.total),
+        "loss": found.loss,
+        "classes": per_class(matrix),
+        "confusion": matrix,
+        "worst_pairs": worst_pairs(matrix),
+        "goal": goal(checks),
+    }

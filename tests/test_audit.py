@@ -71,7 +71,7 @@ class Unchained(nn.Module):
 
 
 def test_a_field_behind_a_function_is_unknown() -> None:
-    entry = ModelEntry("unchained", "test_audit:Unchained", "a function between modules")
+    entry = ModelEntry("unchained", "test_audit:Unchained")
     assert [layer.receptive_field for layer in audit(entry, {}).layers] == [3, None]
 
 

@@ -31,8 +31,9 @@ def test_summary_of_all_is_one_document(cli: Cli) -> None:
 
 
 def test_summary_enforces_another_budget(cli: Cli) -> None:
-    done = cli("summary", "v3", "--max-params", "7820", "--require", "params")
+    done = cli("summary", "v3", "--max-params", "7820", "--require", "params", "--json")
     assert done.returncode == 3
+    assert document(done.stdout)["models"][0]["parameters"] == 7820
     assert cli("summary", "v3", "--require", "accuracy").returncode == 2
 
 
@@ -90,10 +91,31 @@ def test_evaluate_takes_a_run_folder_and_refuses_others(
     assert cli("evaluate", str(tmp_path)).returncode == 4
 
 
+def test_a_picked_epoch_is_labelled_and_cannot_meet_the_goal(
+    train_small: Cli, cli: Cli, small_data: Path, tmp_path: Path
+) -> None:
+    train_small()
+    line = ["evaluate", str(tmp_path / "run" / "best.pt"), "--data-dir", str(small_data)]
+    report = document(cli(*line, "--target", "0", "--json").stdout)
+    assert report["picked_on"] == "test"
+    assert report["goal"]["verdict"] == "UNKNOWN"
+    assert cli(*line, "--target", "0", "--require", "goal").returncode == 3
+
+
+def test_validation_pictures_that_were_trained_on_are_refused(cli: Cli) -> None:
+    assert cli("evaluate", "v3", "--val").returncode == 2
+
+
 OWN = """
-import torch
-def net():
-    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+from __future__ import annotations
+import dataclasses, torch
+@dataclasses.dataclass
+class Size:
+    hidden: int
+def net(hidden: int = 4):
+    size = Size(hidden)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, size.hidden),
+                               torch.nn.Linear(size.hidden, 10))
 """
 
 
@@ -105,7 +127,8 @@ def test_an_own_network_goes_through_every_command(
     data = ["--data-dir", str(small_data)]
     assert cli("summary", own).returncode == 0
     line = ["train", "--model", own, "--epochs", "1", "--lr", "0.01", "--out", run, *data]
-    assert cli(*line).returncode == 0
+    trained = document(cli(*line, "--set", "model_args.hidden=3", "--json").stdout)
+    assert trained["parameters"] == 784 * 3 + 3 + 3 * 10 + 10
     assert cli("evaluate", run, *data).returncode == 2
     assert cli("evaluate", run, "--model", own, *data).returncode == 0
     assert cli("train", "--resume", run, *data).returncode == 2
@@ -123,6 +146,14 @@ def test_compare_groups_seeds_and_takes_differences(
     assert [row["n"] for row in done["rows"]] == [2, 2]
     assert sorted(row["standing"] == "leader" for row in done["rows"]) == [False, True]
     assert [row["difference_test"] for row in done["rows"]].count("paired by seed") == 1
+
+
+def test_a_repeated_seed_counts_once(train_small: Cli, cli: Cli, tmp_path: Path) -> None:
+    train_small(out="a")
+    train_small(out="b")
+    done = document(cli("compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json").stdout)
+    assert [(row["n"], row["repeated"]) for row in done["rows"]] == [(1, 1)]
+    assert any("repeat a seed" in note for note in done["notes"])
 
 
 def test_compare_pairs_single_runs_by_picture(train_small: Cli, cli: Cli, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli, document, spawn, values
+from conftest import Cli, document, spawn, values, write_idx
 
+from mnistcli.cli.train import resume_command
+from mnistcli.data import mnist
 from mnistcli.engine import checkpoint
 from mnistcli.results import runlog
 
@@ -61,6 +63,11 @@ def test_a_failed_gate_exits_3_after_the_verdict(train_small: Cli) -> None:
     assert done.returncode == 3
     assert "result verdict=FAIL" in done.stdout
     assert "accuracy" in done.stderr
+    again = train_small("--require", "goal", "--json", "--resume", "auto")
+    failed = document(again.stdout)
+    assert (again.returncode, failed["ok"], failed["error"]["exit_code"]) == (3, False, 3)
+    assert failed["last"]["total"] == 130
+    assert train_small("--resume", "auto", "--target", "0", "--require", "accuracy").returncode == 0
 
 
 def test_several_seeds_share_a_summary_and_have_folders(train_small: Cli, tmp_path: Path) -> None:
@@ -73,12 +80,20 @@ def test_several_seeds_share_a_summary_and_have_folders(train_small: Cli, tmp_pa
     assert alone["weights_sha256"] == result["runs"][1]["weights_sha256"]
 
 
-def test_validation_runs_say_so_and_never_read_the_test_set(train_small: Cli) -> None:
+def test_validation_runs_say_so_and_depend_on_no_test_picture(
+    train_small: Cli, small_data: Path, dataset: mnist.Dataset, tmp_path: Path
+) -> None:
     done = train_small("--val", "--json")
     result = document(done.stdout)
     assert (result["split"], result["last"]["total"]) == ("validation", 64)
     assert "val_acc=" in done.stderr
     assert "test_acc=" not in done.stderr
+    other = tmp_path / "other"
+    write_idx(other, "train", mnist.load(small_data).train)
+    write_idx(other, "t10k", mnist.Labelled(dataset.test.images[500:540], dataset.test.labels[:40]))
+    again = document(train_small("--val", "--json", "--data-dir", str(other), out="again").stdout)
+    assert again["weights_sha256"] == result["weights_sha256"]
+    assert again["correct_by_epoch"] == result["correct_by_epoch"]
 
 
 def test_print_recipe_prints_what_would_be_trained(cli: Cli) -> None:
@@ -121,6 +136,40 @@ def test_wrong_input_is_explained_with_its_exit_code(
     error = document(done.stdout)["error"]
     assert error["exit_code"] == code
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_network_argument_makes_no_folder(train_small: Cli, tmp_path: Path) -> None:
+    done = train_small("--set", "model_args.dropuot=0.1")
+    assert (done.returncode, "'dropout'" in done.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_somebody_else_is_left_as_it_is(train_small: Cli, tmp_path: Path) -> None:
+    mine = tmp_path / "run" / ".draft.tmp"
+    mine.parent.mkdir()
+    mine.touch()
+    assert train_small().returncode == 2
+    assert train_small("--resume", "auto").returncode == 2
+    assert mine.exists()
+
+
+def test_a_folder_without_a_checkpoint_is_started_by_resume(
+    train_small: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    assert train_small("--resume", "auto").returncode == 0
+
+
+def test_the_resume_command_is_the_line_itself() -> None:
+    words = ["train", "--model", "v3", "--out", "a", "--require", "goal"]
+    assert resume_command(words, "/x/a b") == (
+        "mnistcli train --model v3 --require goal --resume '/x/a b'"
+    )
+    seeds = ["train", "--model", "v3", "--seeds=0-1", "--out=a", "--resume", "auto"]
+    assert resume_command(seeds, None) == (
+        "mnistcli train --model v3 --seeds=0-1 --out=a --resume auto"
+    )
 
 
 def test_divergence_exits_6(train_small: Cli, tmp_path: Path) -> None:

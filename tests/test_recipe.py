@@ -34,6 +34,8 @@ def test_every_packaged_recipe_loads_and_round_trips(tmp_path: Path) -> None:
         ("optim.name=lion", "optim:"),
         ("epochs.x=3", "'epochs' has no keys below it"),
         ("patience_epochs=3", "--val"),
+        ("optim.momentum=0", "nesterov"),
+        ("epochs=2024-13-45", "--set"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_path(setting: str, expected: str) -> None:

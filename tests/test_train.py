@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mnistcli.data import mnist
-from mnistcli.engine import checkpoint, runtime, state
+from mnistcli.engine import checkpoint, machine, runtime, state
 from mnistcli.engine.evaluate import evaluate
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.train import Run, train
@@ -126,7 +126,7 @@ def without_time(metrics: Any) -> dict[str, Any]:
 
 
 def test_a_compiled_run_resumes_bit_for_bit(part: mnist.Labelled, tmp_path: Path) -> None:
-    if (fault := runtime.probe_compiler()) is not None:
+    if (fault := machine.probe_compiler()) is not None:
         pytest.skip(fault)
     recipe = load("v1", settings=["epochs=2", "batch_size=64"])
     chosen = runtime.decide(Request(device="cpu", threads=1))

@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     output = view.Output(command, json="--json" in arguments)
     try:
         with signals.translated():
-            code = app(list(arguments), prog_name="mnistcli", standalone_mode=False)
+            code = app(list(arguments) or ["--help"], prog_name="mnistcli", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except (Exception, Interrupted) as error:
         if "--traceback" in arguments:
@@ -91,5 +91,8 @@ def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | In
             return UsageError(what.rstrip("."), hint=" ".join(hint.split()))
         case MemoryError():
             return EnvironmentFault("out of memory", hint="lower --batch-size")
+        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, named without importing it
+            first = str(error).partition("\n")[0]
+            return EnvironmentFault(f"out of device memory: {first}", hint="lower --batch-size")
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return MnistcliError(what, hint="run it again with --traceback")

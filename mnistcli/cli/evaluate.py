@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mnistcli.cli import options
 from mnistcli.files import write_atomically
-from mnistcli.results.confusion import confusion, per_class, worst_pairs
-from mnistcli.results.goal import Check, Limits, judge
-from mnistcli.results.result import accuracy_dict, goal
 from mnistcli.view.evaluation import predictions_csv, show_evaluation
 from mnistcli.view.output import Output
-
-if TYPE_CHECKING:
-    from mnistcli.data.mnist import Labelled
-    from mnistcli.engine.evaluate import Evaluation
-    from mnistcli.trained import Trained
 
 _EXAMPLES = """
 **Examples**
@@ -76,52 +68,18 @@ def evaluate(
     """Evaluate trained weights: accuracy with its interval, classes, confusion, gates."""
     options.check_gates(require)
     from mnistcli.data import mnist
-    from mnistcli.engine import evaluate as engine
     from mnistcli.engine import runtime
-    from mnistcli.trained import open_trained
+    from mnistcli.trained import assess, open_trained
 
     chosen = runtime.decide(runtime.Request(device, "fp32", "off", threads))
     trained = open_trained(checkpoint, model, chosen)
     dataset = mnist.load(data_dir)
-    pictures = mnist.validation_parts(dataset)[1] if val else dataset.test
-    result = engine.evaluate(trained.model, pictures.to(chosen.torch_device))
     limits = options.limits(max_params, max_epochs, target)
-    checks = _judge(
-        trained, result, limits, same_pictures=trained.data == dataset.hashes and not val
-    )
+    found = assess(trained, dataset, chosen, limits, val=val)
     if predictions is not None:
-        columns = pictures.labels.tolist(), result.predictions.tolist(), result.confidences.tolist()
+        result = found.evaluation
+        columns = found.labels, result.predictions.tolist(), result.confidences.tolist()
         write_atomically(predictions, predictions_csv(*columns).encode())
-    report = _report(trained, result, pictures, "validation" if val else "test")
-    show_evaluation(
-        Output("evaluate", json, quiet, progress), report | {"goal": goal(checks)}, checks
-    )
-    options.enforce(require, [checks])
-
-
-def _judge(
-    trained: Trained, result: Evaluation, limits: Limits, *, same_pictures: bool
-) -> list[Check]:
-    """Judge the goal; the epochs before the last count only where they saw the same pictures."""
-    history = trained.history
-    same_pictures &= bool(history) and history[-1]["split"] == "test"
-    earlier = [(m["eval_correct"], m["eval_total"]) for m in history[:-1]] if same_pictures else []
-    counts = [*earlier, (result.correct, result.total)]
-    return judge(trained.parameters, len(history) or None, counts, limits)
-
-
-def _report(trained: Trained, result: Evaluation, pictures: Labelled, split: str) -> dict[str, Any]:
-    matrix = confusion(pictures.labels.tolist(), result.predictions.tolist())
-    return {
-        "model": trained.entry.name,
-        "path": str(trained.path),
-        "parameters": trained.parameters,
-        "epoch": len(trained.history),
-        "seed": trained.recipe.seed,
-        "split": split,
-        **accuracy_dict(result.correct, result.total),
-        "loss": result.loss,
-        "classes": per_class(matrix),
-        "confusion": matrix,
-        "worst_pairs": worst_pairs(matrix),
-    }
+    output = Output("evaluate", json, quiet, progress)
+    show_evaluation(output, found.report, found.checks)
+    options.conclude(output, found.report, require, [found.checks])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from mnistcli.errors import GateError, UsageError, nearest
 from mnistcli.models.registry import MODELS
 from mnistcli.results.goal import GATES, Check, Limits, failures
+from mnistcli.view.output import Output
 
 Progress = Literal["auto", "live", "plain", "none"]
 
@@ -107,8 +108,11 @@ def check_gates(required: list[str], *, known: Sequence[str] = GATES) -> None:
             raise UsageError(f"unknown gate {gate!r}", where="--require", hint=nearest(gate, known))
 
 
-def enforce(required: list[str], runs: list[list[Check]]) -> None:
-    """Raise GateError unless every run passes the required gates."""
+def conclude(
+    output: Output, report: dict[str, Any], required: list[str], runs: list[list[Check]]
+) -> None:
+    """Write the JSON document; raise GateError with it unless every run passes its gates."""
     failed = sorted({gate for checks in runs for gate in failures(checks, required)})
     if failed:
-        raise GateError(f"required gate failed: {', '.join(failed)}")
+        raise GateError(f"required gate failed: {', '.join(failed)}", report)
+    output.document(report)

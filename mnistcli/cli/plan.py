@@ -39,35 +39,20 @@ def parse_resume(text: str | None) -> Literal[False, "auto"] | Path:
 
 
 def resolve_recipe(asked: Asked) -> Recipe:
-    """Return the recipe: the file or packaged one, then `--set`, then the options.
-
-    A network other than the recipe's own starts with empty `model_args`.
-    """
-    changes = dict(asked.options)
+    """Return the recipe: the file or packaged one, then the model, `--set` and the options."""
     if asked.model is not None:
         registry.resolve(asked.model)
     source = _source(asked)
-    loaded = recipes.load(source)
-    if asked.model is not None and asked.model != loaded.model:
-        changes |= {"model": asked.model, "model_args": {}}
-    elif asked.model is None and loaded.model not in registry.MODELS:
+    resolved = recipes.load(
+        source, settings=asked.settings, options=asked.options, model=asked.model
+    )
+    if asked.model is None and resolved.model not in registry.MODELS:
         raise UsageError(
-            f"the recipe names the own network {loaded.model!r}",
+            f"the recipe names the own network {resolved.model!r}",
             where=source,
-            hint=f"say so yourself: --model {loaded.model}",
+            hint=f"say so yourself: --model {resolved.model}",
         )
-    return recipes.load(source, settings=asked.settings, options=changes)
-
-
-def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
-    """Return the nearest packaged recipe's name and what differs from it, the seed aside."""
-    model = recipe.model if recipe.model in registry.MODELS else "v3"
-    known = [name for name in (model, f"baseline/{model}") if name in recipes.names()]
-    candidates = []
-    for name in known:
-        packaged = recipes.load(name).model_copy(update={"seed": recipe.seed})
-        candidates.append((name, recipes.differences(packaged, recipe)))
-    return min(candidates, key=lambda candidate: len(candidate[1]))
+    return resolved
 
 
 def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, ...]:

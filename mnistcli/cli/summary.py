@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mnistcli.cli import options
 from mnistcli.models.registry import MODELS, resolve
-from mnistcli.results.goal import judge_parameters
+from mnistcli.results.goal import Check, judge_parameters
 from mnistcli.view.audit import show_audits
 from mnistcli.view.output import Output
+
+if TYPE_CHECKING:
+    from mnistcli.audit import Audit
 
 _EXAMPLES = """
 **Examples**
@@ -53,5 +57,15 @@ def summary(
     audits = [audit(entry, {}) for entry in entries]
     limits = options.limits(max_params)
     checks = [judge_parameters(one.parameters, limits) for one in audits]
-    show_audits(Output("summary", json, quiet, progress), audits, checks, layers=bool(models))
-    options.enforce(require, [[check] for check in checks])
+    output = Output("summary", json, quiet, progress)
+    show_audits(output, audits, checks, layers=bool(models))
+    report = {"models": [to_dict(one, check) for one, check in zip(audits, checks, strict=True)]}
+    options.conclude(output, report, require, [[check] for check in checks])
+
+
+def to_dict(audited: Audit, budget: Check) -> dict[str, Any]:
+    """Return an audit with its verdict as plain values."""
+    return asdict(audited) | {
+        "receptive_field": audited.receptive_field,
+        "budget": vars(budget),
+    }

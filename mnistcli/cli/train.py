@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mnistcli.cli import options, signals
-from mnistcli.cli.plan import Asked, describe, parse_resume, parse_seeds, resolve_recipe
+from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.events import BatchFinished, Event, RunStarted
-from mnistcli.models.registry import MODELS, resolve
-from mnistcli.recipe import Recipe
-from mnistcli.results.goal import Limits, checks_of
+from mnistcli.models.registry import resolve
+from mnistcli.recipe import describe
+from mnistcli.results.goal import judge_result
+from mnistcli.results.result import summarise
 from mnistcli.results.runlog import record
-from mnistcli.view import verdict
 from mnistcli.view.output import Output
 from mnistcli.view.run import live_or_plain
+from mnistcli.view.verdict import show_results
 
 if TYPE_CHECKING:
-    from mnistcli.engine.runtime import Request
+    from collections.abc import Sequence
+
     from mnistcli.experiment import Plan
 
 _RECIPE, _RUN, _MACHINE = "Recipe", "Run folder", "Machine and data"
@@ -172,40 +174,29 @@ def train(
         output.document({"recipe": resolved.model_dump()})
         return
     from mnistcli.engine.runtime import Request
-
-    request = Request(device, precision, compile, threads)
-    _run(_plan(asked, resolved, numbers, (out, data_dir, limits, request)), output, require)
-
-
-def _plan(
-    asked: Asked,
-    recipe: Recipe,
-    seeds: tuple[int, ...],
-    rest: tuple[Path | None, Path | None, Limits, Request],
-) -> Plan:
     from mnistcli.experiment import Plan
 
-    out, data_dir, limits, request = rest
-    if isinstance(asked.resume, Path) and (out is not None or len(seeds) > 1):
+    if isinstance(asked.resume, Path) and (out is not None or len(numbers) > 1):
         raise UsageError("--resume PATH continues one run in its own folder", hint="--resume auto")
-    name, changes = describe(recipe)
-    return Plan(
-        entry=resolve(recipe.model), recipe=recipe, recipe_name=name, changes=changes, seeds=seeds,
-        data_dir=data_dir, out=out and out.absolute(), resume=asked.resume, limits=limits,
-        request=request,
+    name, differing = describe(resolved)
+    plan = Plan(
+        entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
+        seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,
+        limits=limits, request=Request(device, precision, compile, threads),
     )  # fmt: skip
+    _run(plan, output, require)
 
 
 def _run(plan: Plan, output: Output, require: list[str]) -> None:
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
     from mnistcli.experiment import Outside, run_seeds
 
-    folder: list[str] = []
+    folders: list[str] = []
     view = live_or_plain(output)
 
     def emit(event: Event) -> None:
         if isinstance(event, RunStarted):
-            folder[:] = [event.run_dir]
+            folders.append(event.run_dir)
         signals.flag.deferred |= isinstance(event, BatchFinished)
         record(event)
         view(event)
@@ -214,19 +205,24 @@ def _run(plan: Plan, output: Output, require: list[str]) -> None:
         with view:
             results = run_seeds(plan, Outside(emit, signals.flag))
     except Interrupted as stop:
-        stop.hint = _resume_command(plan, folder)
+        single = folders[0] if folders and len(plan.seeds) == 1 else None
+        stop.hint = resume_command(sys.argv[1:], single)
         raise
     signals.flag.deferred = False
-    verdict.show_results(output, results)
-    options.enforce(require, [checks_of(result) for result in results])
+    checks = [judge_result(result, plan.limits) for result in results]
+    report = results[0] if len(results) == 1 else {"runs": results, "summary": summarise(results)}
+    show_results(output, results, checks)
+    options.conclude(output, report, require, checks)
 
 
-def _resume_command(plan: Plan, folder: list[str]) -> str:
-    """Return the exact command that continues a stopped run, or the set of runs it belongs to."""
-    if not folder or len(plan.seeds) > 1:
-        words = sys.argv[1:]
-        again = [] if "--resume" in words else ["--resume", "auto"]
-        return shlex.join(["mnistcli", *words, *again])
-    own = [] if plan.recipe.model in MODELS else ["--model", plan.recipe.model]
-    data = [] if plan.data_dir is None else ["--data-dir", str(plan.data_dir.resolve())]
-    return shlex.join(["mnistcli", "train", "--resume", folder[0], *own, *data])
+def resume_command(words: Sequence[str], folder: str | None) -> str:
+    """Return the command line again, so that it continues: in `folder`, or by `--resume auto`."""
+    kept: list[str] = []
+    rest = iter(words)
+    dropped = {"--resume"} if folder is None else {"--resume", "--out"}
+    for word in rest:
+        if word in dropped:
+            next(rest, None)
+        elif word.partition("=")[0] not in dropped:
+            kept.append(word)
+    return shlex.join(["mnistcli", *kept, "--resume", folder or "auto"])

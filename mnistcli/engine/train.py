@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mnistcli.data.batches import steps_per_epoch, training_batches
 from mnistcli.data.mnist import Labelled
-from mnistcli.engine import checkpoint, runtime
+from mnistcli.engine import checkpoint, machine, runtime
 from mnistcli.engine.evaluate import Evaluation, evaluate
 from mnistcli.engine.optim import lr_at, set_lr
 from mnistcli.engine.runtime import Runtime
@@ -68,7 +68,7 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
     result = None
     while not _is_over(run.recipe, state):
         epoch = state.epochs_done + 1
-        runtime.reset_peak_memory(run.runtime.torch_device)
+        machine.reset_peak_memory(run.runtime.torch_device)
         runtime.seed_everything(run.recipe.seed, "dropout", epoch)
         started = time.monotonic()
         totals, lr = _train_epoch(run, state, epoch)
@@ -141,22 +141,22 @@ def _train_epoch(run: Run, state: TrainState, epoch: int) -> tuple[Totals, float
         set_lr(state.optimizer, lr)
         totals = train_step(run, state, batch, step, totals)
         if index % max(1, batches // _READS_PER_EPOCH) == 0 or index == batches:
-            _check_finite(run, totals, batches)
+            _check_finite(run, totals, batches, accuracies)
             run.emit(_progress(epoch, index, batches, size, totals, time.monotonic() - started))
         if (signum := run.should_stop()) is not None:
             raise Interrupted(signum, what=f"stopped in epoch {epoch}, {epoch - 1} epochs saved")
     return totals, lr
 
 
-def _check_finite(run: Run, totals: Totals, batches: int) -> None:
+def _check_finite(run: Run, totals: Totals, batches: int, accuracies: Sequence[float]) -> None:
     step = int(totals.first_bad_step)
     if step >= 0:
-        lr = lr_at(run.recipe, step, batches, [])
+        lr = lr_at(run.recipe, step, batches, accuracies)
         raise DivergedError(
             f"training diverged: loss or gradient is not finite at step {step} "
             f"(epoch {step // batches + 1}, lr {lr:.3g})",
             where=str(run.folder),
-            hint=f"lower the learning rate: --lr {run.recipe.optim.lr / 4:.3g}",
+            hint=f"lower the learning rate: --lr {run.recipe.optim.lr / 4:.3g}, and a new --out",
         )
 
 
@@ -191,7 +191,7 @@ def _metrics(
         best_correct=best,
         epochs_since_best=len(earlier) - [*earlier, result.correct].index(best),
         lr=lr,
-        **runtime.peak_memory_mib(run.runtime.torch_device),
+        **machine.peak_memory_mib(run.runtime.torch_device),
         images_per_second=batches * size / max(seconds[0], 1e-9),
         train_seconds=seconds[0],
         eval_seconds=seconds[1],
@@ -210,5 +210,6 @@ def _save(run: Run, state: TrainState, *, finished: bool) -> None:
     """Write last.pt, and best.pt where this epoch is the first with the best accuracy."""
     payload = to_checkpoint(state, run.recipe, run.runtime, run.data_hashes, finished=finished)
     if state.history[-1].epochs_since_best == 0:
-        checkpoint.write(run.folder / "best.pt", payload | {"training": None})
+        picked = {"training": None, "picked_on": run.split}
+        checkpoint.write(run.folder / "best.pt", payload | picked)
     checkpoint.write(run.folder / "last.pt", payload, keep_previous=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -28,7 +29,6 @@ class ModelEntry:
 
     name: str
     factory: str
-    about: str
     parameters: int | None = None
     mult_adds: int | None = None
     reported_accuracy: float | None = None
@@ -38,15 +38,15 @@ MODELS = {
     entry.name: entry
     for entry in (
         ModelEntry(
-            "v1", "mnistcli.models.v1:build", "convolutions and max-pooling only",
+            "v1", "mnistcli.models.v1:build",
             parameters=6_536, mult_adds=2_468_192, reported_accuracy=95.68,
         ),
         ModelEntry(
-            "v2", "mnistcli.models.v2:build", "+ batch normalisation, ReLU, dropout",
+            "v2", "mnistcli.models.v2:build",
             parameters=6_704, mult_adds=2_374_280, reported_accuracy=98.88,
         ),
         ModelEntry(
-            "v3", "mnistcli.models.v3:build", "+ skip connection, 1×1 before the pooling",
+            "v3", "mnistcli.models.v3:build",
             parameters=7_820, mult_adds=2_431_352, reported_accuracy=99.37,
         ),
     )
@@ -62,9 +62,9 @@ def resolve(reference: str) -> ModelEntry:
     if reference in MODELS:
         return MODELS[reference]
     if ":" in reference:
-        return ModelEntry(reference, reference, "own network")
+        return ModelEntry(reference, reference)
     for point in entry_points(group=ENTRY_POINT_GROUP, name=reference):
-        return ModelEntry(reference, point.value, f"entry point of {point.value}")
+        return ModelEntry(reference, point.value)
     raise UsageError(
         f"unknown model {reference!r}",
         hint=f"{nearest(reference, MODELS)} An own network is path/to/net.py:factory",
@@ -86,8 +86,9 @@ def build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
 
     factory = _load_factory(entry)
     accepted = inspect.signature(factory).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for name in model_args:
-        if name not in accepted:
+        if name not in accepted and not takes_any:
             raise UsageError(
                 f"model {entry.name} takes no argument {name!r}",
                 where=f"model_args.{name}",
@@ -152,5 +153,6 @@ def _import(name: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import glob
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean, median, stdev
-from typing import Any
+from statistics import fmean, median
+from typing import Any, NamedTuple
 
 from mnistcli.errors import ArtifactError, nearest
 from mnistcli.files import packaged
 from mnistcli.models.registry import MODELS
+from mnistcli.results.result import summarise
 from mnistcli.results.runlog import read_json
-from mnistcli.results.stats import Interval, mcnemar_p, mean_interval, paired_p, wilson
+from mnistcli.results.stats import mcnemar_p, paired_p
 
 Result = dict[str, Any]
 Row = dict[str, Any]
@@ -49,79 +51,77 @@ def gather(references: Sequence[str]) -> list[Result]:
 
 
 def rows(results: Iterable[Result], baseline: Result | None = None) -> list[Row]:
-    """Return one row for each network, recipe, epochs and split, with its seeds' statistics.
+    """Return one row for each network, recipe, split and data, with its seeds' statistics.
 
-    `baseline` is any result of the group that `difference` is taken against.
+    A seed counts once: a second run of it, independent in name only, is left out and counted in
+    `repeated`. `baseline` is any result of the group that `difference` is taken against.
+
+    Raises:
+        ArtifactError: there are no results.
     """
-    groups: dict[tuple[Any, ...], list[Result]] = {}
+    groups: dict[tuple[Any, ...], dict[int, Result]] = {}
+    repeated: Counter[tuple[Any, ...]] = Counter()
     for result in results:
-        groups.setdefault(_key(result), []).append(result)
-    table = [_row(sorted(group, key=lambda result: result["seed"])) for group in groups.values()]
+        group = groups.setdefault(_key(result), {})
+        repeated[_key(result)] += result["seed"] in group
+        group.setdefault(result["seed"], result)
+    if not groups:
+        raise ArtifactError("no records to compare", hint="mnistcli train --model v3")
+    table = [_row([group[seed] for seed in sorted(group)]) for group in groups.values()]
     table.sort(key=lambda row: (row["model"], row["recipe"]))
+    for row in table:
+        row["repeated"] = repeated[row["key"]]
     _mark_leader(table)
     if baseline is not None:
         reference = next(row for row in table if row["key"] == _key(baseline))
         for row in table:
-            row["difference"] = row["mean"] - reference["mean"]
-            row["difference_p"], row["difference_test"] = test(row, reference)
+            against = contrast(row, reference)
+            row["difference"], row["difference_p"], row["difference_test"] = against
     return table
 
 
-def test(first: Row, second: Row) -> tuple[float | None, str]:
-    """Return the p-value that two rows differ by, and the test: paired by seed, or by picture.
+class Contrast(NamedTuple):
+    """The difference of two rows, its p-value, and the test that gave it."""
 
-    Without common seeds or pictures there is none, and overlapping intervals must do.
-    """
+    difference: float
+    p: float | None
+    test: str
+
+
+def contrast(first: Row, second: Row) -> Contrast:
+    """Compare two rows: paired by common seeds, else by picture, else without a p-value."""
+    difference = first["mean"] - second["mean"]
     if first["key"] == second["key"]:
-        return None, ""
+        return Contrast(0.0, None, "itself")
     if (first["split"], first["data"]) != (second["split"], second["data"]):
-        return None, "other pictures"
+        return Contrast(difference, None, "other pictures")
     common = [seed for seed in first["by_seed"] if seed in second["by_seed"]]
     if len(common) > 1:
         pairs = [[row["by_seed"][seed] for seed in common] for row in (first, second)]
-        return paired_p(*pairs), "paired by seed"
+        return Contrast(fmean(pairs[0]) - fmean(pairs[1]), paired_p(*pairs), "paired by seed")
     if first["n"] == second["n"] == 1:
         discordant = _discordant(first["results"][0], second["results"][0])
         if discordant is not None:
-            return mcnemar_p(*discordant), "McNemar"
-    return None, "intervals"
+            return Contrast(difference, mcnemar_p(*discordant), "McNemar")
+    return Contrast(difference, None, "intervals")
 
 
 def _key(result: Result) -> tuple[Any, ...]:
-    changes = tuple(change for change in result["changes"])
-    return (
-        result["model"],
-        result["recipe"],
-        changes,
-        result["epochs"],
-        result["split"],
-        result["data"],
-    )
+    return result["model"], result["recipe_digest"], result["split"], result["data"]
 
 
 def _row(group: Sequence[Result]) -> Row:
     first = group[0]
     shares = [result["last"]["accuracy"] for result in group]
     entry = MODELS.get(first["model"])
+    same = ("model", "follows_test", "parameters", "mult_adds", "receptive_field", "epochs")
     return {
         "key": _key(first),
-        "model": first["model"],
+        **{name: first[name] for name in (*same, "split", "data")},
         "recipe": " ".join([first["recipe"], *first["changes"]]),
-        "follows_test": first["follows_test"],
-        "parameters": first["parameters"],
-        "mult_adds": first["mult_adds"],
-        "receptive_field": first["receptive_field"],
-        "epochs": first["epochs"],
-        "split": first["split"],
-        "data": first["data"],
-        "n": len(group),
         "seeds": [result["seed"] for result in group],
-        "mean": fmean(shares),
-        "interval": list(_interval(group)),
-        "sd": stdev(shares) if len(shares) > 1 else None,
-        "min": min(shares),
+        **summarise(group),
         "best": max(result["best"]["accuracy"] for result in group),
-        "passes": sum(result["goal"]["verdict"] == "PASS" for result in group),
         "images_per_second": median(result["images_per_second"] for result in group),
         "seconds_per_epoch": median(result["seconds_per_epoch"] for result in group),
         "reported": None if entry is None else entry.reported_accuracy,
@@ -141,21 +141,16 @@ def machine(result: Result) -> str:
     return f"{where}, {chosen['precision']} {compiled}, torch {versions['torch']}"
 
 
-def _interval(group: Sequence[Result]) -> Interval:
-    """Over seeds where there are several, over pictures for a single run."""
-    if len(group) > 1:
-        return mean_interval([result["last"]["accuracy"] for result in group])
-    return wilson(group[0]["last"]["correct"], group[0]["last"]["total"])
-
-
 def _mark_leader(table: Sequence[Row]) -> None:
-    """Mark the highest mean, and whatever the data can't tell from it."""
+    """Mark the highest mean, what a paired test can't tell from it, and what only overlaps it."""
     leader = max(table, key=lambda row: row["mean"])
     for row in table:
-        p, name = test(row, leader)
-        overlap = row["interval"][1] >= leader["interval"][0]
-        tied = p >= ALPHA if p is not None else name == "intervals" and overlap
-        row["standing"] = "leader" if row is leader else "tied" if tied else ""
+        _, p, name = contrast(row, leader)
+        overlaps = name == "intervals" and row["interval"][1] >= leader["interval"][0]
+        tied = p is not None and p >= ALPHA
+        row["standing"] = (
+            "leader" if row is leader else "tied" if tied else "overlaps" if overlaps else ""
+        )
         row["leader_p"], row["leader_test"] = p, name
 
 
@@ -170,8 +165,8 @@ def _discordant(first: Result, second: Result) -> tuple[int, int] | None:
 
 def _marks(result: Result) -> list[bool] | None:
     """Return for each picture whether a run's predictions.pt has it right."""
-    path = Path(result.get("run", ""), "predictions.pt")
-    if not path.is_file():
+    path = Path(result["run"], "predictions.pt") if "run" in result else None
+    if path is None or not path.is_file():
         return None
     from mnistcli.engine.checkpoint import read_values
 

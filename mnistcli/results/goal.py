@@ -85,9 +85,11 @@ def to_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
     return [vars(check) for check in checks]
 
 
-def checks_of(result: dict[str, Any]) -> list[Check]:
-    """Return the checks that a result carries."""
-    return [Check(**check) for check in result["goal"]["checks"]]
+def judge_result(result: dict[str, Any], limits: Limits) -> list[Check]:
+    """Judge a recorded run by these limits, whatever it was judged by when it ran."""
+    total = result["last"]["total"]
+    counts = [(correct, total) for correct in result["correct_by_epoch"]]
+    return judge(result["parameters"], result["epochs_done"], counts, limits)
 
 
 def verdict(checks: Sequence[Check]) -> str:

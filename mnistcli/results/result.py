@@ -8,13 +8,13 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any
 
 from mnistcli.events import EpochMetrics
 from mnistcli.recipe import Recipe
-from mnistcli.results.goal import Check, to_dicts, verdict
-from mnistcli.results.stats import wilson
+from mnistcli.results.goal import Check, Limits, judge_result, to_dicts, verdict
+from mnistcli.results.stats import mean_interval, wilson
 
 SCHEMA = 1
 
@@ -74,6 +74,23 @@ def build(
     }
 
 
+def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean, 95 % interval, n, sd and least of the last epochs' accuracies.
+
+    The interval is Student's over several runs, and Wilson's over pictures for a single one.
+    """
+    shares = [result["last"]["accuracy"] for result in results]
+    several = len(shares) > 1
+    return {
+        "n": len(shares),
+        "mean": fmean(shares),
+        "interval": list(mean_interval(shares)) if several else results[0]["last"]["interval"],
+        "sd": stdev(shares) if several else None,
+        "min": min(shares),
+        "passes": sum(verdict(judge_result(result, Limits())) == "PASS" for result in results),
+    }
+
+
 def goal(checks: Sequence[Check]) -> dict[str, Any]:
     """Return the goal's verdict as plain values."""
     return {"verdict": verdict(checks), "checks": to_dicts(checks)}
@@ -85,8 +102,12 @@ def environment() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
         "commit": commit(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def now() -> str:
+    """Return the UTC time to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def commit() -> str | None:

@@ -10,7 +10,7 @@ from mnistcli import recipe as recipes
 from mnistcli.engine import checkpoint
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.events import Emit, Notice
-from mnistcli.files import previous_of
+from mnistcli.files import previous_of, remove_stale
 from mnistcli.models.registry import file_name
 from mnistcli.recipe import Recipe
 from mnistcli.results import runlog
@@ -19,27 +19,33 @@ Saved = dict[str, Any] | None
 Resume = Literal[False, "auto"] | Path
 
 
-def locate(
-    recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str], emit: Emit
-) -> tuple[Path, Saved]:
-    """Return the run's folder, made if new, and the checkpoint to continue from, if any.
+def locate(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str]) -> Path:
+    """Return the folder of a run, made if new; nothing in it is read or changed yet.
 
-    Raises:
-        UsageError: the folder holds another recipe's run, or is not empty and not to be resumed.
-        ArtifactError: there is nothing to resume, or it was trained on other data.
+    `resume="auto"` without `out` looks below `checkpoints/<model>`.
     """
     if isinstance(resume, Path):
-        return resume, _continue(resume, recipe, data, emit)
-    if resume == "auto" and out is not None and out.exists() and any(out.iterdir()):
-        return out, _continue(out, recipe, data, emit)
-    if resume == "auto" and out is None:
-        found = _find(Path("checkpoints", file_name(recipe.model)), recipe, data, emit)
-        if found is not None:
-            return found
+        return resume
     if out is not None:
         runlog.create(out)
-        return out, None
-    return _new_folder(recipe), None
+        return out
+    found = _find(recipe, data) if resume == "auto" else None
+    return found or _new_folder(recipe)
+
+
+def open_run(
+    folder: Path, recipe: Recipe, resume: Resume, data: dict[str, str], emit: Emit
+) -> Saved:
+    """Return the checkpoint to continue from, or None for a new run; the caller holds the lock.
+
+    Raises:
+        UsageError: the folder holds another recipe's run, or something and is not to be resumed.
+        ArtifactError: it was trained on other data.
+    """
+    if not resume or not (folder / "recipe.yaml").is_file():
+        runlog.refuse_occupied(folder)
+        return None
+    return _continue(folder, recipe, data, emit)
 
 
 def read_run(folder: Path, emit: Emit) -> Saved:
@@ -62,8 +68,7 @@ def read_run(folder: Path, emit: Emit) -> Saved:
 
 
 def _continue(folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit) -> Saved:
-    if not (folder / "recipe.yaml").is_file():
-        raise ArtifactError("no run to resume (recipe.yaml is missing)", where=str(folder))
+    remove_stale(folder)
     saved = read_run(folder, emit)
     if saved is None:
         stored = recipes.load(str(folder / "recipe.yaml"))
@@ -82,24 +87,19 @@ def _continue(folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit) ->
     return saved
 
 
-def _find(
-    parent: Path, recipe: Recipe, data: dict[str, str], emit: Emit
-) -> tuple[Path, Saved] | None:
-    """Return this recipe's unfinished run with most epochs, else a finished one."""
-    found: list[tuple[bool, int, str, Path, dict[str, Any]]] = []
-    for folder in sorted(parent.glob("*/")):
+def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
+    """Return the folder of this recipe's unfinished run with most epochs, else a finished one's."""
+    found: list[tuple[bool, int, str, Path]] = []
+    for folder in sorted(Path("checkpoints", file_name(recipe.model)).absolute().glob("*/")):
         try:
-            saved = read_run(folder, emit)
+            saved = read_run(folder, lambda _: None)
         except ArtifactError:
             continue
         if saved is None or saved["recipe"] != recipe.model_dump() or saved["data"] != data:
             continue
         unfinished = saved["training"] is not None
-        found.append((unfinished, len(saved["history"]), folder.name, folder, saved))
-    if not found:
-        return None
-    *_, folder, saved = max(found, key=lambda run: run[:3])
-    return folder, saved
+        found.append((unfinished, len(saved["history"]), folder.name, folder))
+    return max(found)[-1] if found else None
 
 
 def _new_folder(recipe: Recipe) -> Path:

@@ -16,27 +16,27 @@ from typing import Any
 
 from mnistcli.errors import BusyError, EnvironmentFault, UsageError
 from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
-from mnistcli.files import remove_stale, write_atomically
+from mnistcli.files import is_ours, write_atomically
 from mnistcli.recipe import Recipe
 
 
 def create(folder: Path) -> None:
-    """Make a run folder; an existing one must be empty.
+    """Make a folder where there is none.
 
     Raises:
-        BusyError: another process is at work in it.
-        UsageError: it holds something.
-        EnvironmentFault: it can't be made.
+        EnvironmentFault: it can't be made, or is a file.
     """
     with _explain_failure(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
-    if occupied:
-        with lock(folder):
-            raise UsageError(
-                f"run folder is not empty: {folder}",
-                hint=f"mnistcli train --resume {folder}, or name another --out",
-            )
+
+
+def refuse_occupied(folder: Path) -> None:
+    """Raise UsageError where a folder holds anything but our own lock or unfinished writes."""
+    if any(not is_ours(path) for path in folder.iterdir()):
+        raise UsageError(
+            f"folder is not empty: {folder}",
+            hint=f"mnistcli train --resume {folder}, or name another --out",
+        )
 
 
 def create_exclusively(folder: Path) -> bool:
@@ -77,7 +77,6 @@ def lock(folder: Path) -> Iterator[None]:
             ) from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
-        remove_stale(folder)
         yield
     finally:
         os.close(descriptor)
@@ -120,9 +119,9 @@ def write_metrics(folder: Path, history: Sequence[EpochMetrics]) -> None:
     write_atomically(folder / "metrics.jsonl", lines.encode())
 
 
-def to_json(value: Any, *, indent: int | None = None) -> str:
+def to_json(value: Any) -> str:
     """Serialise with non-finite floats as null: strict JSON, whatever the figures."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

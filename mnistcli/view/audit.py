@@ -65,11 +65,6 @@ def show_audits(
     if output.quiet:
         for total in totals:
             output.result(plain_line("result", _TOTALS, total))
-    documents = [
-        asdict(audit) | {"receptive_field": audit.receptive_field, "budget": vars(check)}
-        for audit, check in zip(audits, checks, strict=True)
-    ]
-    output.document({"models": documents})
 
 
 def _layer_rows(audit: Audit) -> list[Row]:

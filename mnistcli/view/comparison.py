@@ -91,7 +91,13 @@ def notes(rows: Sequence[Row]) -> list[str]:
         "for n = 1 Wilson's over pictures; best: the best epoch, picked on the same pictures",
     ]
     if any(row["standing"] == "tied" for row in rows):
-        said.append("tied: can't be told from the leader at the 5 % level")
+        said.append("tied: a paired test can't tell it from the leader at the 5 % level")
+    if any(row["standing"] == "overlaps" for row in rows):
+        said.append(
+            "overlaps: its interval reaches the leader's; no common seeds or pictures to test"
+        )
+    if left_out := sum(row["repeated"] for row in rows):
+        said.append(f"{left_out} runs repeat a seed that is counted already: left out")
     biased = sorted({row["recipe"] for row in rows if row["follows_test"]})
     if biased:
         said.append(

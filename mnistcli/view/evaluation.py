@@ -10,7 +10,7 @@ from typing import Any
 from mnistcli.results.goal import Check
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, integer, interval, percent, plain_line, print_table
-from mnistcli.view.verdict import show_goal
+from mnistcli.view.verdict import BIASED, show_goal
 
 
 def _plain_percent(share: float) -> str:
@@ -32,6 +32,7 @@ _FIGURES = [
     ),
     Column("loss", "loss", "{:.4f}".format, "{:.4f}".format, rank=2),
     Column("epoch", "epoch", rank=3),
+    Column("picked_on", "picked on", rank=2),
 ]
 _CLASSES = [
     Column("digit", "digit"),
@@ -52,9 +53,10 @@ def show_evaluation(output: Output, report: dict[str, Any], checks: Sequence[Che
     print_table(output, _FIGURES, [report], title="", kind="evaluation")
     show_goal(output, checks)
     last = {**report, "verdict": report["goal"]["verdict"]}
-    keys = ("verdict", "model", "split", "correct", "total", "path")
+    keys = ("verdict", "model", "split", "correct", "total", "picked_on", "path")
     output.result(plain_line("result", [Column(key, key) for key in keys], last))
-    output.document(report)
+    if report["follows_test"]:
+        output.talk(BIASED)
 
 
 def predictions_csv(

@@ -39,7 +39,7 @@ class Output:
         """Return a rich console on stdout; rich reads NO_COLOR, TERM and COLUMNS."""
         from rich.console import Console
 
-        return Console(highlight=False, force_terminal=self.live or None)
+        return Console(highlight=False, markup=False, emoji=False, force_terminal=self.live or None)
 
     def product(self, line: str) -> None:
         """Write a line to stdout, or with --json to stderr."""
@@ -74,7 +74,7 @@ class Output:
                 "hint": error.hint,
                 "exit_code": error.exit_code,
             }
-            self.document({"error": fault}, ok=False)
+            self.document({"error": fault} | getattr(error, "report", {}), ok=False)
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -83,15 +83,13 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def write(stream: TextIO, line: str) -> None:
-    """Write one line and flush; a reader that went away is no error of ours."""
+    """Write one line and flush; a reader that left or a full disk below a log ends no run."""
     try:
-        stream.write(line + "\n")
+        encoding = stream.encoding or "utf-8"
+        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()
-    except BrokenPipeError:
+    except OSError:
         silence(stream)
-    except UnicodeEncodeError:
-        stream.write(line.encode("ascii", "replace").decode() + "\n")
-        stream.flush()
 
 
 def silence(stream: TextIO) -> None:

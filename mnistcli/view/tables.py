@@ -61,7 +61,7 @@ def print_table(
 
 
 def plain_line(kind: str, columns: Iterable[Column], row: Row) -> str:
-    """Return one ASCII line; a value with spaces is quoted, an unknown one left out."""
+    """Return one ASCII line; one with spaces is a JSON string, an unknown one left out."""
     pairs = [(column.key, column.plain(row[column.key])) for column in columns
              if row.get(column.key) is not None]  # fmt: skip
     return " ".join([kind, *(f"{key}={_quoted(value)}" for key, value in pairs)]).strip()
@@ -76,8 +76,8 @@ def markdown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 
 
 def _quoted(value: str) -> str:
-    ascii_only = value.encode("ascii", "replace").decode()
-    return json.dumps(ascii_only) if not ascii_only or " " in ascii_only else ascii_only
+    simple = value.isascii() and value.isprintable() and value and not set(' "') & set(value)
+    return value if simple else json.dumps(value)
 
 
 def _fit(columns: Sequence[Column], rows: Sequence[Row], title: str, width: int) -> Table:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, stdev
 from typing import Any
 
-from mnistcli.results.goal import Check, checks_of
-from mnistcli.results.stats import mean_interval
+from mnistcli.results.goal import Check
+from mnistcli.results.result import summarise
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, interval, percent, plain_line, print_table
+
+BIASED = "notice: the recipe's learning rate follows test accuracy: its figures are biased upwards"
 
 _GATE_NAMES = {
     "params": "parameters", "epochs": "epochs", "accuracy": "last epoch", "last3": "last 3 epochs",
@@ -29,39 +30,30 @@ _SEEDS = [
 ]
 
 
-def show_results(output: Output, results: Sequence[dict[str, Any]]) -> None:
-    """Show one run's verdict, or several runs' table and summary."""
+def show_results(
+    output: Output, results: Sequence[dict[str, Any]], checks: Sequence[Sequence[Check]]
+) -> None:
+    """Show one run's verdict, or several runs' table and summary, and what weakens the figures."""
     if len(results) == 1:
-        show_goal(output, checks_of(results[0]))
-        _warn_of_test(output, results[0])
-        document = results[0]
+        show_goal(output, checks[0])
     else:
         _show_seeds(output, results)
-        document = {"runs": list(results), "summary": summarise(results)}
     for result in results:
         output.result(_result_line(result))
     if len(results) > 1:
-        output.result(plain_line("summary", _SUMMARY, document["summary"]))
-    output.document(document)
+        output.result(plain_line("summary", _SUMMARY, summarise(results)))
+    if results[0]["follows_test"]:
+        output.talk(BIASED)
+    if results[0]["split"] == "validation":
+        output.talk(
+            "notice: judged on the validation split; `mnistcli evaluate RUN` reads the test set"
+        )
 
 
 def show_goal(output: Output, checks: Sequence[Check]) -> None:
     """Show the verdict on each gate."""
     rows = [vars(check) | {"verdict": _word(check.passed)} for check in checks]
     print_table(output, _GOAL, rows, title="", kind="goal")
-
-
-def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return mean, 95 % interval, n, sd, least and passes of the last epochs' accuracies."""
-    shares = [result["last"]["accuracy"] for result in results]
-    return {
-        "n": len(shares),
-        "mean": fmean(shares),
-        "interval": list(mean_interval(shares)) if len(shares) > 1 else None,
-        "sd": stdev(shares) if len(shares) > 1 else None,
-        "min": min(shares),
-        "passes": sum(result["goal"]["verdict"] == "PASS" for result in results),
-    }
 
 
 _SUMMARY = [
@@ -98,20 +90,10 @@ def _result_line(result: dict[str, Any]) -> str:
         "split": result["split"],
         "acc": f"{100 * last['accuracy']:.2f}",
         "correct": f"{last['correct']}/{last['total']}",
+        "biased": "follows_test" if result["follows_test"] else None,
         "run": result["run"],
     }
     return plain_line("result", [Column(key, key) for key in values], values)
-
-
-def _warn_of_test(output: Output, result: dict[str, Any]) -> None:
-    if result["follows_test"]:
-        output.talk(
-            "notice: this recipe's learning rate follows test accuracy: the figure is biased"
-        )
-    if result["split"] == "validation":
-        output.talk(
-            "notice: judged on the validation split; `mnistcli evaluate RUN` reads the test set"
-        )
 
 
 def _word(passed: bool | None) -> str:

@@ -1,133 +1,32 @@
-"""The typed recipe: the only reader of YAML, and the only judge of what a recipe may say."""
+"""Read recipes: the only reader of YAML. Every problem is said at once, with the nearest key."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from mnistcli.errors import UsageError, nearest
 from mnistcli.files import packaged
+from mnistcli.recipe.schema import (
+    Adam,
+    Augment,
+    Constant,
+    Cosine,
+    OneCycle,
+    Plateau,
+    Recipe,
+    Section,
+    Sgd,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _MAX_BYTES = 64 * 1024
-
-
-class Section(BaseModel):
-    """A part of a recipe: no unknown key, no NaN, no silent conversion, no change afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Sgd(Section):
-    """SGD with momentum, Nesterov's form unless switched off."""
-
-    name: Literal["sgd"]
-    lr: float = Field(gt=0)
-    momentum: float = Field(ge=0, lt=1)
-    nesterov: bool
-    weight_decay: float = Field(ge=0)
-    decay_norm_and_bias: bool
-
-
-class Adam(Section):
-    """Adam with L2 weight decay inside the gradient, or AdamW with decoupled decay."""
-
-    name: Literal["adam", "adamw"]
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    decay_norm_and_bias: bool
-
-
-class OneCycle(Section):
-    """Linear from 0 to the peak over `warmup_fraction` of all steps, then a cosine to 0."""
-
-    name: Literal["onecycle"]
-    warmup_fraction: float = Field(ge=0, lt=1)
-
-
-class Cosine(Section):
-    """A cosine from the peak to 0 over all steps."""
-
-    name: Literal["cosine"]
-
-
-class Constant(Section):
-    """The same learning rate at every step."""
-
-    name: Literal["constant"]
-
-
-class Plateau(Section):
-    """torch's ReduceLROnPlateau in mode max: follow the accuracy on `split`."""
-
-    name: Literal["plateau"]
-    split: Literal["validation", "test"]
-    factor: float = Field(gt=0, lt=1)
-    patience_epochs: int = Field(ge=0)
-    min_lr: float = Field(ge=0)
-
-
-class Augment(Section):
-    """Ranges of the random geometry, each drawn uniformly in ± its value; 0 switches one off."""
-
-    rotation_degrees: float = Field(ge=0, le=180)
-    shift_fraction: float = Field(ge=0, lt=1)
-    scale_fraction: float = Field(ge=0, lt=1)
-    scale_axes: Literal["joint", "separate"]
-    shear_degrees: float = Field(ge=0, lt=90)
-    elastic_alpha: float = Field(ge=0, le=1000)
-    elastic_sigma_pixels: float = Field(ge=1, le=28)
-
-
-Optimizer = Annotated[Sgd | Adam, Field(discriminator="name")]
-Schedule = Annotated[OneCycle | Cosine | Constant | Plateau, Field(discriminator="name")]
-
-
-class Recipe(Section):
-    """Everything that decides a run's figures, except the data, the seed's luck and the machine."""
-
-    model: str = Field(min_length=1)
-    model_args: dict[str, bool | int | float | str]
-    epochs: int = Field(ge=1, le=10_000)
-    batch_size: int = Field(ge=1, le=60_000)
-    seed: int = Field(ge=0, lt=2**31)
-    label_smoothing: float = Field(ge=0, lt=1)
-    optim: Optimizer
-    schedule: Schedule
-    ema_decay: float | None = Field(ge=0, lt=1)
-    augment: Augment
-    validation: bool = False
-    patience_epochs: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _choices_need_validation(self) -> Recipe:
-        if self.patience_epochs is not None and not self.validation:
-            raise ValueError("patience_epochs reads validation accuracy: add --val")
-        if isinstance(self.schedule, Plateau):
-            wanted = "validation" if self.validation else "test"
-            if self.schedule.split != wanted:
-                mend = "--set schedule.split=validation" if self.validation else "--val"
-                raise ValueError(
-                    f"schedule.split is {self.schedule.split!r}, but the run reads {wanted}: {mend}"
-                )
-        return self
-
-    def digest(self) -> str:
-        """Return a short hash of all values except the seed: equal recipes, equal digest."""
-        text = json.dumps(self.model_dump(exclude={"seed"}), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    def to_yaml(self) -> str:
-        """Return the recipe as YAML that `load` reads back to an equal recipe."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):
@@ -160,11 +59,16 @@ _Loader.add_implicit_resolver(
 
 
 def load(
-    source: str, *, settings: Sequence[str] = (), options: dict[str, Any] | None = None
+    source: str,
+    *,
+    settings: Sequence[str] = (),
+    options: dict[str, Any] | None = None,
+    model: str | None = None,
 ) -> Recipe:
     """Read a recipe and apply changes; `source` is a path or a packaged name such as `v3`.
 
-    `settings` are `dotted.key=value` strings and `options` maps dotted keys to values; both go
+    `model` replaces the recipe's network, with empty `model_args` where it is another one. Then
+    come `settings`, `dotted.key=value` strings, and `options`, values by dotted key; all go
     through the same validation as the file.
 
     Raises:
@@ -172,6 +76,8 @@ def load(
     """
     path = find(source)
     values = _parse(path)
+    if model is not None and model != values.get("model"):
+        values |= {"model": model, "model_args": {}}
     changes = dict(_parse_setting(setting) for setting in settings) | (options or {})
     for key, value in changes.items():
         _assign(values, key, value)
@@ -206,6 +112,18 @@ def find(source: str) -> Path:
     raise UsageError(f"no recipe {source!r}", hint=f"{nearest(source, names())} or give a file")
 
 
+def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
+    """Return the nearest packaged recipe's name and what differs from it, the seed aside."""
+    known = names()
+    model = recipe.model if recipe.model in known else "v3"
+    candidates = []
+    for name in (model, f"baseline/{model}"):
+        if name in known:
+            packaged_recipe = load(name).model_copy(update={"seed": recipe.seed})
+            candidates.append((name, differences(packaged_recipe, recipe)))
+    return min(candidates, key=lambda candidate: len(candidate[1]))
+
+
 def differences(old: Recipe, new: Recipe) -> tuple[str, ...]:
     """Return `key=new value` for every leaf in which two recipes differ."""
     before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
@@ -221,7 +139,7 @@ def _parse(path: Path) -> dict[str, Any]:
             raise UsageError(f"recipe is larger than {_MAX_BYTES} bytes", where=str(path))
         # _Loader derives from SafeLoader: plain values only.
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # 2024-13-45 is a ValueError
         raise UsageError(f"recipe is not YAML: {_one_line(error)}", where=str(path)) from error
     except OSError as error:
         raise UsageError(f"can't read recipe: {error.strerror}", where=str(path)) from error
@@ -236,7 +154,7 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
         raise UsageError(f"--set {setting!r} is not key=value", hint="--set optim.lr=0.1")
     try:
         return key.strip(), yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"--set {setting!r}: {_one_line(error)}") from error
 
 

@@ -1,0 +1,91 @@
+"""What this machine is and can do: names, memory, a kernel that runs, a compiler that works."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import torch
+
+
+def device_name(device: torch.device) -> str:
+    """Return the processor's or GPU's marketing name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new epoch's peak on CUDA; the CPU's peak is the process's and can't be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mib(device: torch.device) -> dict[str, float | None]:
+    """Return peak allocated and reserved MiB on CUDA, or the process's peak resident MiB."""
+    if device.type == "cuda":
+        return {
+            "allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20,
+            "reserved_mib": torch.cuda.max_memory_reserved(device) / 2**20,
+            "rss_mib": None,
+        }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    rss = peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return {"allocated_mib": None, "reserved_mib": None, "rss_mib": rss}
+
+
+def probe_compiler() -> str | None:
+    """Build a tiny C++ file against Python's headers; return None, or why it failed."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        return "no C++ compiler found"
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.cpp")
+        source.write_text("#include <Python.h>\n#include <vector>\nint main() { return 0; }\n")
+        command = [compiler, "-fsyntax-only", "-fopenmp", f"-I{sysconfig.get_paths()['include']}"]
+        try:
+            run = subprocess.run([*command, source], capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"{compiler} does not run: {error}"
+    if run.returncode:
+        first = (
+            (run.stderr.strip() or "no message").splitlines()[0].replace(str(source), "probe.cpp")
+        )
+        return f"{compiler} fails: {first}"
+    return None
+
+
+def cuda_fault(device: torch.device) -> str | None:
+    """Run a real kernel; return None, or why it can't run."""
+    if not torch.backends.cuda.is_built():
+        return "this PyTorch is built without CUDA"
+    if not torch.cuda.is_available():
+        return "no usable NVIDIA device or driver"
+    if (device.index or 0) >= torch.cuda.device_count():
+        return f"there are {torch.cuda.device_count()} devices"
+    try:
+        torch.ones(8, device=device).sum().item()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def cpu_has_bf16() -> bool:
+    """Read the processor's flags: x86 `avx512_bf16` / `amx_bf16`, Arm `bf16`."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})

@@ -1,0 +1,126 @@
+"""What a recipe may say: every value typed and bounded, nothing converted silently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A part of a recipe: no unknown key, no NaN, no silent conversion, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Sgd(Section):
+    """SGD with momentum, Nesterov's form unless switched off."""
+
+    name: Literal["sgd"]
+    lr: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    nesterov: bool
+    weight_decay: float = Field(ge=0)
+    decay_norm_and_bias: bool
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Sgd:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Adam(Section):
+    """Adam with L2 weight decay inside the gradient, or AdamW with decoupled decay."""
+
+    name: Literal["adam", "adamw"]
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    decay_norm_and_bias: bool
+
+
+class OneCycle(Section):
+    """Linear from 0 to the peak over `warmup_fraction` of all steps, then a cosine to 0."""
+
+    name: Literal["onecycle"]
+    warmup_fraction: float = Field(ge=0, lt=1)
+
+
+class Cosine(Section):
+    """A cosine from the peak to 0 over all steps."""
+
+    name: Literal["cosine"]
+
+
+class Constant(Section):
+    """The same learning rate at every step."""
+
+    name: Literal["constant"]
+
+
+class Plateau(Section):
+    """torch's ReduceLROnPlateau in mode max: follow the accuracy on `split`."""
+
+    name: Literal["plateau"]
+    split: Literal["validation", "test"]
+    factor: float = Field(gt=0, lt=1)
+    patience_epochs: int = Field(ge=0)
+    min_lr: float = Field(ge=0)
+
+
+class Augment(Section):
+    """Ranges of the random geometry, each drawn uniformly in ± its value; 0 switches one off."""
+
+    rotation_degrees: float = Field(ge=0, le=180)
+    shift_fraction: float = Field(ge=0, lt=1)
+    scale_fraction: float = Field(ge=0, lt=1)
+    scale_axes: Literal["joint", "separate"]
+    shear_degrees: float = Field(ge=0, lt=90)
+    elastic_alpha: float = Field(ge=0, le=1000)
+    elastic_sigma_pixels: float = Field(ge=1, le=28)
+
+
+Optimizer = Annotated[Sgd | Adam, Field(discriminator="name")]
+Schedule = Annotated[OneCycle | Cosine | Constant | Plateau, Field(discriminator="name")]
+
+
+class Recipe(Section):
+    """Everything that decides a run's figures, except the data, the seed's luck and the machine."""
+
+    model: str = Field(min_length=1)
+    model_args: dict[str, bool | int | float | str]
+    epochs: int = Field(ge=1, le=10_000)
+    batch_size: int = Field(ge=1, le=60_000)
+    seed: int = Field(ge=0, lt=2**31)
+    label_smoothing: float = Field(ge=0, lt=1)
+    optim: Optimizer
+    schedule: Schedule
+    ema_decay: float | None = Field(ge=0, lt=1)
+    augment: Augment
+    validation: bool = False
+    patience_epochs: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _choices_need_validation(self) -> Recipe:
+        if self.patience_epochs is not None and not self.validation:
+            raise ValueError("patience_epochs reads validation accuracy: add --val")
+        if isinstance(self.schedule, Plateau):
+            wanted = "validation" if self.validation else "test"
+            if self.schedule.split != wanted:
+                mend = "--set schedule.split=validation" if self.validation else "--val"
+                raise ValueError(
+                    f"schedule.split is {self.schedule.split!r}, but the run reads {wanted}: {mend}"
+                )
+        return self
+
+    def digest(self) -> str:
+        """Return a short hash of all values except the seed: equal recipes, equal digest."""
+        text = json.dumps(self.model_dump(exclude={"seed"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML that `load` reads back to an equal recipe."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
