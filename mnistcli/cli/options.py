@@ -84,6 +84,14 @@ Device = Annotated[
         envvar="MNISTCLI_DEVICE", help="auto, cpu, cuda or cuda:N.", rich_help_panel=_MACHINE
     ),
 ]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(help="Arithmetic of the training step.", rich_help_panel=_MACHINE),
+]
+Compile = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option(help="torch.compile; auto where it pays.", rich_help_panel=_MACHINE),
+]
 Threads = Annotated[
     int | None,
     typer.Option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -138,14 +138,8 @@ def train(
         ),
     ] = None,
     device: options.Device = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="Arithmetic of the training step.", rich_help_panel=_MACHINE),
-    ] = "auto",
-    compile: Annotated[
-        Literal["auto", "on", "off"],
-        typer.Option(help="torch.compile; auto where it pays.", rich_help_panel=_MACHINE),
-    ] = "auto",
+    precision: options.Precision = "auto",
+    compile: options.Compile = "auto",
     threads: options.Threads = None,
     data_dir: options.DataDir = None,
     require: options.Require = [],  # noqa: B006

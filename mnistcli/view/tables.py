@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+_GAP = 2  # between columns: one of padding, one of rich's divider
+
 
 def _text(value: Any) -> str:
     return "–" if value is None else str(value)
@@ -85,7 +87,7 @@ def _fit(columns: Sequence[Column], rows: Sequence[Row], title: str, width: int)
     kept = list(columns)
     widths = {c.key: max(len(t) for t in (c.title, *(c.show(r.get(c.key)) for r in rows)))
               for c in columns}  # fmt: skip
-    while sum(widths[c.key] + 2 for c in kept) > width and any(c.rank for c in kept):
+    while sum(widths[c.key] + _GAP for c in kept) - _GAP > width and any(c.rank for c in kept):
         kept.remove(max(reversed(kept), key=lambda column: column.rank))
     return _draw(kept, rows, title)
 
@@ -97,7 +99,7 @@ def _draw(columns: Sequence[Column], rows: Sequence[Row], title: str) -> Table:
 
     table = Table(
         title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-        padding=(0, 1), pad_edge=False, show_edge=False,
+        padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False,
     )  # fmt: skip
     for column in columns:
         justify = "left" if column.left else "right"

@@ -1,0 +1,70 @@
+"""`mnistcli bench`: how fast this machine trains and evaluates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from mnistcli import recipe as recipes
+from mnistcli.cli import options
+from mnistcli.models.registry import MODELS, resolve
+from mnistcli.results.comparison import machine
+from mnistcli.view.bench import show_bench
+from mnistcli.view.output import Output
+
+_EXAMPLES = """
+**Examples**
+
+    mnistcli bench
+
+    mnistcli bench v3 --versus baseline
+
+    mnistcli bench v3 --versus baseline --json | jq .ratio
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("bench", help=(bench.__doc__ or "") + "\n\n" + _EXAMPLES)(bench)
+
+
+def bench(
+    model: Annotated[
+        str,
+        typer.Argument(help="What to time.", autocompletion=options.complete_models),
+    ] = "v3",
+    versus: Annotated[
+        Literal["baseline"] | None,
+        typer.Option(
+            help="Time the user's own pipeline (PIL, DataLoader, Adam) beside ours, in turn.",
+            show_default="ours alone",
+        ),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Batches a round; three rounds.")
+    ] = 100,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    compile: options.Compile = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    progress: options.ProgressMode = "auto",
+    traceback: options.Traceback = False,
+) -> None:
+    """Measure training and evaluation speed, and where an epoch's time goes."""
+    entry = resolve(model)
+    recipe = recipes.load(model if model in MODELS else "v3", model=model)
+    from mnistcli.bench.measure import Bench, measure
+    from mnistcli.data import mnist
+    from mnistcli.engine import runtime, state
+
+    dataset = mnist.load()
+    chosen = runtime.decide(runtime.Request(device, precision, compile, threads))
+    images = recipe.epochs * len(dataset.train.labels)  # compiled where a whole run would be
+    chosen = runtime.choose_compile(chosen, compile, images_to_train=images)
+    report = measure(Bench(entry, recipe, chosen, dataset), steps=steps, versus=versus is not None)
+    where = {"runtime": chosen.to_dict(), "versions": state.versions()}
+    output = Output("bench", json, quiet, progress)
+    show_bench(output, report | where | {"machine": machine(where)})

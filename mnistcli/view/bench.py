@@ -1,0 +1,52 @@
+"""Show how fast this machine trains and evaluates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mnistcli.view.output import Output
+from mnistcli.view.tables import Column, integer, percent, plain_line, print_table
+
+
+def _rate(value: float) -> str:
+    return integer(round(value))
+
+
+def _plain_rate(value: float) -> str:
+    return str(round(value))
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}×"
+
+
+_COLUMNS = [
+    Column("model", "model", left=True),
+    Column("images_per_second", "train img/s", _rate, _plain_rate),
+    Column("evaluation_images_per_second", "evaluate img/s", _rate, _plain_rate, rank=2),
+    Column("baseline_images_per_second", "user's img/s", _rate, _plain_rate, rank=3),
+    Column("ratio", "ratio", _times, "{:.2f}".format),
+    Column("warmup_seconds", "warm-up s", "{:.1f}".format, "{:.1f}".format, rank=4),
+    Column("rss_mib", "peak RSS MiB", "{:.0f}".format, "{:.0f}".format, rank=5),
+    Column("allocated_mib", "peak alloc MiB", "{:.0f}".format, "{:.0f}".format, rank=5),
+]
+_PARTS = [
+    Column("part", "an epoch's", left=True),
+    Column("seconds", "seconds", "{:.2f}".format, "{:.2f}".format),
+    Column("share", "share", percent, lambda v: f"{100 * v:.2f}"),
+]
+
+
+def show_bench(output: Output, report: dict[str, Any]) -> None:
+    """Show speed, ratio and where an epoch's time goes."""
+    parts = [
+        {"part": part, "seconds": seconds, "share": report["shares"][part]}
+        for part, seconds in report["epoch_seconds"].items()
+    ]
+    print_table(output, _PARTS, parts, title="", kind="part")
+    known = [column for column in _COLUMNS if report.get(column.key) is not None]
+    print_table(output, known, [report], title="", kind="bench")
+    output.talk(f"note: measured on {report['machine']}; compare ratios, not machines")
+    if output.quiet:
+        output.result(plain_line("result", known, report))
+    output.document(report)

@@ -1,0 +1,32 @@
+"""The bench measures real steps, and the user's pipeline is the user's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import Cli, document
+
+from mnistcli.bench import pil
+from mnistcli.data import mnist
+from mnistcli.engine import runtime
+from mnistcli.models.registry import MODELS
+
+
+def test_bench_shares_add_up(cli: Cli) -> None:
+    done = cli("bench", "v1", "--steps", "2", "--compile", "off", "--device", "cpu", "--json")
+    report = document(done.stdout)
+    assert sum(report["shares"].values()) == pytest.approx(1.0)
+    assert set(report["shares"]) == {"input", "step", "evaluation"}
+    step = (report["epoch_seconds"]["input"] + report["epoch_seconds"]["step"]) / 469
+    assert report["images_per_second"] == pytest.approx(128 / step, rel=0.5)
+    assert "ratio" not in report
+
+
+def test_the_users_pipeline_yields_its_batches_and_trains(dataset: mnist.Dataset) -> None:
+    part = mnist.Labelled(dataset.train.images[:640], dataset.train.labels[:640])
+    images, labels = next(pil.batches(part, 32, workers=0))
+    assert (images.shape, images.dtype, labels.shape) == ((32, 1, 28, 28), torch.float32, (32,))
+    again, _ = next(pil.batches(part, 32, workers=0))
+    assert not torch.equal(images, again)
+    chosen = runtime.decide(runtime.Request(device="cpu"))
+    assert pil.images_per_second(MODELS["v1"], part, chosen, steps=1, workers=0) > 0
