@@ -26,7 +26,7 @@ _EXAMPLES = """
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command("bench", help=(bench.__doc__ or "") + "\n\n" + _EXAMPLES)(bench)
+    app.command("bench", epilog=_EXAMPLES)(bench)
 
 
 def bench(

@@ -24,14 +24,14 @@ _EXAMPLES = """
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command("compare", help=(compare.__doc__ or "") + "\n\n" + _EXAMPLES)(compare)
+    app.command("compare", epilog=_EXAMPLES)(compare)
 
 
 def compare(
     references: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL|RECIPE|RUN|GLOB]...",
+            metavar="MODEL|RECIPE|RUN|GLOB",
             help="A model or recipe with published records, or run folders.",
             autocompletion=options.complete_models,
             show_default="all registered models from their records",

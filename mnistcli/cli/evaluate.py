@@ -25,7 +25,7 @@ _EXAMPLES = """
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command("evaluate", help=(evaluate.__doc__ or "") + "\n\n" + _EXAMPLES)(evaluate)
+    app.command("evaluate", epilog=_EXAMPLES)(evaluate)
 
 
 def evaluate(

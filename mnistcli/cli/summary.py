@@ -29,14 +29,14 @@ _EXAMPLES = """
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command("summary", help=(summary.__doc__ or "") + "\n\n" + _EXAMPLES)(summary)
+    app.command("summary", epilog=_EXAMPLES)(summary)
 
 
 def summary(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...",
+            metavar="MODEL",
             help="Registered names, path/net.py:factory or package.module:factory.",
             autocompletion=options.complete_models,
             show_default="all registered models, one row each",

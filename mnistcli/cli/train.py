@@ -41,7 +41,7 @@ _EXAMPLES = """
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command("train", help=(train.__doc__ or "") + "\n\n" + _EXAMPLES)(train)
+    app.command("train", epilog=_EXAMPLES)(train)
 
 
 def train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import TracebackType
 from typing import Any
 
@@ -49,10 +50,15 @@ class LiveView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        with contextlib.suppress(OSError):
+            self._bar.stop()
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event; a terminal that went away ends no run."""
+        with contextlib.suppress(OSError):
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
         match event:
             case Notice():
                 self._console.print(f"notice: {event.text}", style="yellow", soft_wrap=True)
