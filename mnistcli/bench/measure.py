@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from mnistcli.engine.train import Run, Totals, train_step
 from mnistcli.models.registry import ModelEntry
 from mnistcli.recipe import Recipe
 
-_WORKERS = (0, 2, 4)
+_WORKERS = (0, os.cpu_count() or 1)
 _ROUNDS = 3
 
 

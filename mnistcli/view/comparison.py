@@ -108,8 +108,9 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def to_markdown(rows: Sequence[Row], *, difference: bool) -> str:
-    """Return the table and its notes as Markdown."""
-    table = markdown(columns(difference=difference), rows)
+    """Return the table without its least important columns, and its notes, as Markdown."""
+    shown = [column for column in columns(difference=difference) if column.rank < 8]
+    table = markdown(shown, rows)
     return "\n\n".join([table, "\n".join(f"- {note}" for note in notes(rows))])
 
 
