@@ -15,6 +15,7 @@ from torch import nn
 
 from mnistcli.data.order import stream_seed
 from mnistcli.engine import machine
+from mnistcli.engine.pooling import specialise
 from mnistcli.errors import EnvironmentFault, UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -152,8 +153,11 @@ def compile_in_place(model: nn.Module, runtime: Runtime) -> None:
     if runtime.compiled:
         # Its warning about an absent CUDA toolkit means nothing to a user without a GPU.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-        mode = "reduce-overhead" if runtime.torch_device.type == "cuda" else None
-        model.compile(mode=mode, dynamic=False)
+        if runtime.torch_device.type == "cpu":
+            specialise(model)
+            model.compile(dynamic=False)
+        else:
+            model.compile(mode="reduce-overhead", dynamic=False)
 
 
 def _choose_device(asked: str) -> tuple[torch.device, str | None]:
