@@ -56,6 +56,8 @@ def test_quiet_leaves_the_result_line_only(train_small: Cli) -> None:
     done = train_small("--quiet")
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+    both = train_small("--quiet", "--json", "--resume", "auto")
+    assert document(both.stdout)["ok"]
 
 
 def test_a_failed_gate_exits_3_after_the_verdict(train_small: Cli) -> None:

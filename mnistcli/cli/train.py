@@ -164,7 +164,7 @@ def train(
     numbers = parse_seeds(seeds, resolved, alone=seed is None)
     output = Output("train", json, quiet, progress)
     if print_recipe:
-        output.result(resolved.to_yaml().rstrip())
+        output.product(resolved.to_yaml().rstrip())
         output.document({"recipe": resolved.model_dump()})
         return
     from mnistcli.engine.runtime import Request

@@ -47,8 +47,8 @@ class Output:
             write(sys.stderr if self.json else sys.stdout, line)
 
     def result(self, line: str) -> None:
-        """Write the result line, which --quiet keeps."""
-        if not self.json:
+        """Write the result line: the last one in a pipe, and the only one with --quiet."""
+        if not self.json and (self.quiet or not self.live):
             write(sys.stdout, line)
 
     def talk(self, line: str) -> None:

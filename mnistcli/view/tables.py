@@ -59,7 +59,9 @@ def print_table(
             output.product(plain_line(kind, columns, row))
         return
     console = output.console()
-    console.print(_fit(columns, rows, title, console.width))
+    known = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+    console.print()
+    console.print(_fit(known, rows, title, console.width))
 
 
 def plain_line(kind: str, columns: Iterable[Column], row: Row) -> str:

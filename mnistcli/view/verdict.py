@@ -38,10 +38,9 @@ def show_results(
         show_goal(output, checks[0])
     else:
         _show_seeds(output, results)
+        print_table(output, _SUMMARY, [summarise(results)], title="", kind="summary")
     for result in results:
         output.result(_result_line(result))
-    if len(results) > 1:
-        output.result(plain_line("summary", _SUMMARY, summarise(results)))
     if results[0]["follows_test"]:
         output.talk(BIASED)
     if results[0]["split"] == "validation":
@@ -56,12 +55,16 @@ def show_goal(output: Output, checks: Sequence[Check]) -> None:
     print_table(output, _GOAL, rows, title="", kind="goal")
 
 
+def _thousandths(share: float) -> str:
+    return f"{100 * share:.3f} %"
+
+
 _SUMMARY = [
     Column("n", "n"),
-    Column("mean", "mean", plain=lambda v: f"{100 * v:.3f}"),
+    Column("mean", "mean", _thousandths, lambda v: f"{100 * v:.3f}"),
     Column("interval", "95 % interval", interval, lambda v: f"{100 * v[0]:.3f}..{100 * v[1]:.3f}"),
-    Column("sd", "sd", plain=lambda v: f"{100 * v:.3f}"),
-    Column("min", "min", plain=lambda v: f"{100 * v:.2f}"),
+    Column("sd", "sd", _thousandths, lambda v: f"{100 * v:.3f}"),
+    Column("min", "min", percent, lambda v: f"{100 * v:.2f}"),
     Column("passes", "passes"),
 ]
 
