@@ -135,3 +135,19 @@ def test_functions_and_files_stay_short() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef) and path.parent.name != "cli":
                 assert (node.end_lineno or 0) - node.lineno < 60, f"{path.name}: {node.name}"
+
+
+def test_the_training_step_never_waits_for_the_device() -> None:
+    """A static check for what synchronises on CUDA; the cuda-marked test makes it an error."""
+    waits = {"item", "cpu", "tolist", "numpy", "nonzero", "synchronize"}
+    found = 0
+    for name in ("engine/train.py", "engine/optim.py"):
+        for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name in (
+                "train_step", "_backward_and_update", "update", "_current",
+            ):  # fmt: skip
+                found += 1
+                called = {ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
+                assert not waits & {word.rsplit(".")[-1] for word in called}, node.name
+                assert not {"int", "float", "bool", "print"} & called, node.name
+    assert found == 4

@@ -21,25 +21,42 @@ MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training pictures scaled to 0…
 _ELASTIC_TERMS = 8
 
 
+class Elastic(NamedTuple):
+    """Smooth random displacements: `basis` [28, K] times `coefficients` [N, 2, K, K] in x and y.
+
+    Both are float32; the products are in pixels.
+    """
+
+    coefficients: Tensor
+    basis: Tensor
+
+    def pixels(self) -> Tensor:
+        """Return the displacement fields [N, 2, 28, 28]."""
+        return self.basis @ self.coefficients @ self.basis.T
+
+
 class Geometry(NamedTuple):
     """One warp a picture.
 
     `matrix` is float32 [N, 2, 3] and maps output to input coordinates in the units of
-    `torch.nn.functional.affine_grid` (-1 to 1 over the picture). `elastic` is float32
-    [N, 2, K, K], cosine coefficients of the displacement in x and y, or None.
+    `torch.nn.functional.affine_grid` (-1 to 1 over the picture).
     """
 
     matrix: Tensor
-    elastic: Tensor | None
+    elastic: Elastic | None
 
     def to(self, device: torch.device) -> Geometry:
-        """Copy both to a device."""
-        elastic = None if self.elastic is None else self.elastic.to(device, non_blocking=True)
+        """Copy everything to a device."""
+        elastic = self.elastic
+        if elastic is not None:
+            elastic = Elastic(*(part.to(device, non_blocking=True) for part in elastic))
         return Geometry(self.matrix.to(device, non_blocking=True), elastic)
 
     def rows(self, start: int, stop: int) -> Geometry:
         """Return the warps of pictures start to stop."""
-        elastic = None if self.elastic is None else self.elastic[start:stop]
+        elastic = self.elastic
+        if elastic is not None:
+            elastic = Elastic(elastic.coefficients[start:stop], elastic.basis)
         return Geometry(self.matrix[start:stop], elastic)
 
 
@@ -64,9 +81,9 @@ def draw(augment: Augment, count: int, generator: torch.Generator) -> Geometry |
     if augment.elastic_alpha:
         shape = (count, 2, _ELASTIC_TERMS, _ELASTIC_TERMS)
         # torchvision blurs uniform noise in ±1, sd 1/√3, and moves each pixel by alpha / 2 × it.
-        elastic = torch.randn(shape, generator=generator) * (
-            augment.elastic_alpha / 2 / math.sqrt(3)
-        )
+        scale_pixels = augment.elastic_alpha / 2 / math.sqrt(3)
+        coefficients = torch.randn(shape, generator=generator) * scale_pixels
+        elastic = Elastic(coefficients, elastic_basis(augment.elastic_sigma_pixels))
     return Geometry(affine_matrix(angle, shift, scale, shear), elastic)
 
 
@@ -85,15 +102,13 @@ def affine_matrix(angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor) ->
     return torch.cat([linear, offset], dim=2)
 
 
-def apply(images: Tensor, geometry: Geometry | None, sigma_pixels: float) -> Tensor:
+def apply(images: Tensor, geometry: Geometry | None) -> Tensor:
     """Warp float pictures [N, 1, 28, 28] bilinearly, zeros outside; pure, on their device."""
     if geometry is None:
         return images
     grid = F.affine_grid(geometry.matrix, list(images.shape), align_corners=False)
     if geometry.elastic is not None:
-        basis = elastic_basis(sigma_pixels).to(images.device)
-        pixels = basis @ geometry.elastic @ basis.T
-        grid = grid + pixels.permute(0, 2, 3, 1) * (2 / SIDE)
+        grid = grid + geometry.elastic.pixels().permute(0, 2, 3, 1) * (2 / SIDE)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

@@ -38,7 +38,7 @@ def training_batches(data: Labelled, recipe: Recipe, epoch: int) -> Iterator[tup
         index = order[start : start + block]
         warps = geometry.rows(start, start + block) if geometry is not None else None
         images = augment.to_input(data.images[index])
-        images = augment.apply(images, warps, recipe.augment.elastic_sigma_pixels)
+        images = augment.apply(images, warps)
         labels = data.labels[index]
         yield from zip(
             torch.split(augment.normalise(images), size), torch.split(labels, size), strict=True
