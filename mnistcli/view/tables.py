@@ -65,9 +65,9 @@ def print_table(
 
 
 def plain_line(kind: str, columns: Iterable[Column], row: Row) -> str:
-    """Return one ASCII line; one with spaces is a JSON string, an unknown one left out."""
+    """Return one ASCII line; values with spaces are JSON strings, empty ones are left out."""
     pairs = [(column.key, column.plain(row[column.key])) for column in columns
-             if row.get(column.key) is not None]  # fmt: skip
+             if row.get(column.key) not in (None, "")]  # fmt: skip
     return " ".join([kind, *(f"{key}={_quoted(value)}" for key, value in pairs)]).strip()
 
 
