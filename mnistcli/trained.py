@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,9 @@ def find(target: str) -> Path:
         hint = f"mnistcli train --model {target}"
     else:
         path = Path(target)
-        path = path / "last.pt" if path.is_dir() else path
+        path = path / "last.pt" if os.path.isdir(path) else path
         hint = f"a checkpoint file, a run folder, or one of {', '.join(MODELS)}"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ArtifactError(f"no checkpoint for {target!r}", where=str(path), hint=hint)
     return path
 
@@ -120,7 +121,8 @@ def assess(
     split = "validation" if val else "test"
     checks = _judge(trained, found, limits, same_pictures=same_data, split=split)
     labels: list[int] = pictures.labels.tolist()
-    return Assessment(_report(trained, found, labels, split, checks), checks, labels, found)
+    report = _report(trained, found, labels, split, same_data) | {"goal": goal(checks)}
+    return Assessment(report, checks, labels, found)
 
 
 def _judge(
@@ -147,7 +149,7 @@ def _judge(
 
 
 def _report(
-    trained: Trained, found: Evaluation, labels: list[int], split: str, checks: list[Check]
+    trained: Trained, found: Evaluation, labels: list[int], split: str, same_data: bool
 ) -> dict[str, Any]:
     matrix = confusion(labels, found.predictions.tolist())
     return {
@@ -158,11 +160,11 @@ def _report(
         "picked_on": trained.picked_on,
         "seed": trained.recipe.seed,
         "follows_test": follows_test(trained.recipe),
+        "trained_on_this_data": same_data,
         "split": split,
         **accuracy_dict(found.correct, found.total),
         "loss": found.loss,
         "classes": per_class(matrix),
         "confusion": matrix,
         "worst_pairs": worst_pairs(matrix),
-        "goal": goal(checks),
     }

@@ -11,10 +11,11 @@ import pytest
 import torch
 from conftest import Cli, document, values
 
+from mnistcli.data import mnist
 from mnistcli.engine import machine
 from mnistcli.files import packaged
 from mnistcli.models.registry import MODELS
-from mnistcli.results.comparison import gather, rows
+from mnistcli.results.comparison import MNIST_DIGEST, gather, rows
 from mnistcli.results.runlog import read_json
 from mnistcli.view.comparison import to_markdown
 
@@ -167,6 +168,34 @@ def test_compare_pairs_single_runs_by_picture(train_small: Cli, cli: Cli, tmp_pa
     folders = [str(tmp_path / "a"), str(tmp_path / "b")]
     result = document(cli("compare", *folders, "--json").stdout)
     assert "McNemar" in {row["leader_test"] for row in result["rows"]}
+
+
+def test_the_digest_of_mnist_is_the_packaged_files(dataset: mnist.Dataset) -> None:
+    assert dataset.digest == MNIST_DIGEST
+
+
+def test_other_pictures_have_their_own_leader_and_no_difference(
+    train_small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    train_small("--epochs", "1", out="[other]")
+    done = document(
+        cli("compare", str(tmp_path / "[other]"), "v3", "--baseline", "v3", "--json").stdout
+    )
+    other = next(row for row in done["rows"] if row["epochs"] == 1)
+    assert (other["standing"], other["difference"], other["reported"]) == ("leader", None, None)
+    assert any("different pictures" in note for note in done["notes"])
+
+
+def test_a_network_file_that_prints_and_exits_is_a_usage_error(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import sys\nprint('hello')\nsys.exit(0)\n")
+    done = cli("summary", f"{tmp_path / 'net.py'}:net", "--json")
+    assert done.returncode == 2
+    assert not document(done.stdout)["ok"]
+
+
+def test_an_incomplete_result_is_named(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"schema": 1}')
+    assert cli("compare", str(tmp_path)).returncode == 4
 
 
 def test_compare_without_arguments_shows_the_records(cli: Cli) -> None:

@@ -50,6 +50,11 @@ def test_all_problems_come_at_once() -> None:
     assert all(key in caught.value.what for key in ("epochs", "batch_size", "optim.lrr"))
 
 
+def test_a_value_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="epochs is given"):
+        recipe.load("v3", settings=["epochs=5"], options={"epochs": 3})
+
+
 def test_exponents_without_a_dot_are_numbers() -> None:
     loaded = recipe.load("v3", settings=["optim.lr=1e-3", "ema_decay=null"])
     assert (loaded.optim.lr, loaded.ema_decay) == (0.001, None)

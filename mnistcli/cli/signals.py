@@ -46,5 +46,6 @@ def translated() -> Iterator[None]:
     try:
         yield
     finally:
-        for name, handler in previous.items():
-            signal.signal(name, handler)
+        if flag.signum is None:  # else a second signal still has to end the process by its code
+            for name, handler in previous.items():
+                signal.signal(name, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -82,6 +83,12 @@ def build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
     Raises:
         UsageError: the code can't be found or run, rejects `model_args`, or returns other shapes.
     """
+    # stdout belongs to the product: what an own network prints is talk.
+    with contextlib.redirect_stdout(sys.stderr):
+        return _build(entry, model_args)
+
+
+def _build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
     from torch import nn
 
     factory = _load_factory(entry)
@@ -96,7 +103,7 @@ def build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
             )
     try:
         model = factory(**model_args)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{entry.name} can't be built: {error}", where=entry.factory) from error
     if not isinstance(model, nn.Module):
         raise UsageError(
@@ -131,7 +138,7 @@ def _load_factory(entry: ModelEntry) -> Callable[..., Any]:
     module_name, _, attribute = entry.factory.rpartition(":")
     try:
         module = _import(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's own main() may exit
         raise UsageError(
             f"can't import {module_name!r}: {error}",
             hint="path/to/net.py:factory or package.module:factory",
@@ -148,7 +155,11 @@ def _load_factory(entry: ModelEntry) -> Callable[..., Any]:
 def _import(name: str) -> Any:
     path = Path(name)
     if path.suffix != ".py":
-        return importlib.import_module(name)
+        sys.path.insert(0, "")  # package.module of the current folder, as `python -m` finds it
+        try:
+            return importlib.import_module(name)
+        finally:
+            sys.path.remove("")
     spec = importlib.util.spec_from_file_location(f"mnistcli_own_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None

@@ -78,6 +78,9 @@ def load(
     values = _parse(path)
     if model is not None and model != values.get("model"):
         values |= {"model": model, "model_args": {}}
+    given = {setting.partition("=")[0].strip() for setting in settings}
+    if twice := given & {*(options or {}), *(["model"] if model is not None else [])}:
+        raise UsageError(f"{', '.join(sorted(twice))} is given by --set and by its own option")
     changes = dict(_parse_setting(setting) for setting in settings) | (options or {})
     for key, value in changes.items():
         _assign(values, key, value)

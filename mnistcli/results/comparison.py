@@ -20,6 +20,7 @@ from mnistcli.results.stats import mcnemar_p, paired_p
 Result = dict[str, Any]
 Row = dict[str, Any]
 ALPHA = 0.05
+MNIST_DIGEST = "c65580678af9"  # of the packaged files; a test holds it to them
 
 
 def gather(references: Sequence[str]) -> list[Result]:
@@ -81,9 +82,9 @@ def rows(results: Iterable[Result], baseline: Result | None = None) -> list[Row]
 
 
 class Contrast(NamedTuple):
-    """The difference of two rows, its p-value, and the test that gave it."""
+    """The difference of two rows, its p-value, and the test; None where there is none."""
 
-    difference: float
+    difference: float | None
     p: float | None
     test: str
 
@@ -94,7 +95,7 @@ def contrast(first: Row, second: Row) -> Contrast:
     if first["key"] == second["key"]:
         return Contrast(0.0, None, "itself")
     if (first["split"], first["data"]) != (second["split"], second["data"]):
-        return Contrast(difference, None, "other pictures")
+        return Contrast(None, None, "other pictures")
     common = [seed for seed in first["by_seed"] if seed in second["by_seed"]]
     if len(common) > 1:
         pairs = [[row["by_seed"][seed] for seed in common] for row in (first, second)]
@@ -106,6 +107,13 @@ def contrast(first: Row, second: Row) -> Contrast:
     return Contrast(difference, None, "intervals")
 
 
+_NEEDED = {
+    "model", "recipe", "changes", "recipe_digest", "seed", "epochs", "epochs_done", "split", "data",
+    "last", "best", "correct_by_epoch", "parameters", "mult_adds", "receptive_field",
+    "follows_test", "images_per_second", "seconds_per_epoch", "runtime", "versions",
+}  # fmt: skip
+
+
 def _key(result: Result) -> tuple[Any, ...]:
     return result["model"], result["recipe_digest"], result["split"], result["data"]
 
@@ -114,6 +122,7 @@ def _row(group: Sequence[Result]) -> Row:
     first = group[0]
     shares = [result["last"]["accuracy"] for result in group]
     entry = MODELS.get(first["model"])
+    on_mnist = (first["split"], first["data"]) == ("test", MNIST_DIGEST)
     same = ("model", "follows_test", "parameters", "mult_adds", "receptive_field", "epochs")
     return {
         "key": _key(first),
@@ -124,7 +133,7 @@ def _row(group: Sequence[Result]) -> Row:
         "best": max(result["best"]["accuracy"] for result in group),
         "images_per_second": median(result["images_per_second"] for result in group),
         "seconds_per_epoch": median(result["seconds_per_epoch"] for result in group),
-        "reported": None if entry is None else entry.reported_accuracy,
+        "reported": entry.reported_accuracy if entry is not None and on_mnist else None,
         "machines": sorted({machine(result) for result in group}),
         "by_seed": dict(zip((result["seed"] for result in group), shares, strict=True)),
         "results": list(group),
@@ -142,9 +151,12 @@ def machine(result: Result) -> str:
 
 
 def _mark_leader(table: Sequence[Row]) -> None:
-    """Mark the highest mean, what a paired test can't tell from it, and what only overlaps it."""
-    leader = max(table, key=lambda row: row["mean"])
+    """Mark the highest mean on the same pictures, and what is tied with it or only overlaps it."""
+    leaders: dict[tuple[str, str], Row] = {}
+    for row in sorted(table, key=lambda row: -row["mean"]):
+        leaders.setdefault((row["split"], row["data"]), row)
     for row in table:
+        leader = leaders[row["split"], row["data"]]
         _, p, name = contrast(row, leader)
         overlaps = name == "intervals" and row["interval"][1] >= leader["interval"][0]
         tied = p is not None and p >= ALPHA
@@ -182,7 +194,7 @@ def _published() -> Iterator[Result]:
 def _lines(path: Path) -> Iterator[Result]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            yield json.loads(line)
+            yield _complete(json.loads(line), path)
         except ValueError as error:
             raise ArtifactError(f"line {number} is not JSON: {error}", where=str(path)) from error
 
@@ -190,18 +202,21 @@ def _lines(path: Path) -> Iterator[Result]:
 def _on_disk(reference: str) -> Iterator[Result]:
     """Yield the results below a path or glob."""
     readers: dict[bool, Callable[[Path], Iterator[Result]]] = {True: _lines, False: _folder}
-    for name in sorted(glob.glob(reference)):
+    names = [reference] if Path(reference).exists() else sorted(glob.glob(reference))
+    for name in names:
         path = Path(name)
         yield from readers[path.suffix == ".jsonl"](path)
 
 
 def _folder(path: Path) -> Iterator[Result]:
     """Yield the result of a run folder, or those of the run folders directly inside."""
-    own = read_json(path / "result.json")
-    if own is not None:
-        yield own | {"run": str(path)}
-        return
-    for inner in sorted(path.glob("*/result.json")):
-        result = read_json(inner)
-        if result is not None:
-            yield result | {"run": str(inner.parent)}
+    own = path / "result.json"
+    for file in [own] if own.exists() else sorted(path.glob("*/result.json")):
+        yield _complete(read_json(file), file) | {"run": str(file.parent)}
+
+
+def _complete(result: Any, path: Path) -> Result:
+    """Return a result that has what a row needs, or raise ArtifactError."""
+    if not isinstance(result, dict) or not result.keys() >= _NEEDED:
+        raise ArtifactError("damaged or incomplete result", where=str(path))
+    return result

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -35,7 +36,7 @@ def refuse_occupied(folder: Path) -> None:
     if any(not is_ours(path) for path in folder.iterdir()):
         raise UsageError(
             f"folder is not empty: {folder}",
-            hint=f"mnistcli train --resume {folder}, or name another --out",
+            hint=f"--resume {shlex.quote(str(folder))} in place of --out, or another --out",
         )
 
 

@@ -39,8 +39,8 @@ def columns(*, difference: bool) -> list[Column]:
     ]
     return [
         Column("model", "model", left=True),
-        Column("recipe", "recipe", left=True, rank=1),
-        Column("parameters", "params", integer),
+        Column("recipe", "recipe", left=True),
+        Column("parameters", "params", integer, rank=1),
         Column("mult_adds", "mult-adds", integer, rank=7),
         Column("receptive_field", "field", rank=9),
         Column("epochs", "epochs", rank=5),
@@ -76,7 +76,7 @@ def show_comparison(output: Output, rows: Sequence[Row], style: str, *, differen
         print_table(output, columns(difference=difference), rows, title="", kind="row")
         for note in notes(rows):
             output.talk(f"note: {note}")
-    leader = next(row for row in rows if row["standing"] == "leader")
+    leader = max(rows, key=lambda row: (row["standing"] == "leader", row["mean"]))
     if output.quiet:
         output.result(
             f"result leader={leader['model']} mean={100 * leader['mean']:.3f} n={leader['n']}"
@@ -98,6 +98,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
         )
     if left_out := sum(row["repeated"] for row in rows):
         said.append(f"{left_out} runs repeat a seed that is counted already: left out")
+    if len({(row["split"], row["data"]) for row in rows}) > 1:
+        said.append("the rows were read on different pictures: each kind has its own leader")
     biased = sorted({row["recipe"] for row in rows if row["follows_test"]})
     if biased:
         said.append(

@@ -55,6 +55,8 @@ def show_evaluation(output: Output, report: dict[str, Any], checks: Sequence[Che
     last = {**report, "verdict": report["goal"]["verdict"]}
     keys = ("verdict", "model", "split", "correct", "total", "picked_on", "path")
     output.result(plain_line("result", [Column(key, key) for key in keys], last))
+    if not report["trained_on_this_data"]:
+        output.talk("notice: evaluated on other data than it was trained on (see --data-dir)")
     if report["follows_test"]:
         output.talk(BIASED)
 

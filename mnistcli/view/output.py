@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mnistcli import __version__
+from mnistcli.errors import EnvironmentFault
 from mnistcli.results.runlog import to_json
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Output:
         """Write the one JSON document, where it was asked for."""
         if self.json:
             head = {"schema": SCHEMA, "command": self.command, "ok": ok, "version": __version__}
-            write(sys.stdout, to_json(head | payload))
+            if not write(sys.stdout, to_json(head | payload)):
+                raise EnvironmentFault("can't write the JSON document to stdout")
 
     def failure(self, error: MnistcliError | Interrupted) -> None:
         """Write an error as two lines on stderr, and as the document with --json."""
@@ -74,22 +76,34 @@ class Output:
                 "hint": error.hint,
                 "exit_code": error.exit_code,
             }
-            self.document({"error": fault} | getattr(error, "report", {}), ok=False)
+            with contextlib.suppress(EnvironmentFault):  # the exit code has to say it
+                self.document({"error": fault} | getattr(error, "report", {}), ok=False)
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Return whether a stream is a terminal that understands control codes."""
-    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal that takes control codes; None is a closed one."""
+    return (
+        stream is not None
+        and stream.isatty()
+        and os.environ.get("TERM", "") not in ("dumb", "unknown")
+    )
 
 
-def write(stream: TextIO, line: str) -> None:
-    """Write one line and flush; a reader that left or a full disk below a log ends no run."""
+def write(stream: TextIO | None, line: str) -> bool:
+    """Write one line and flush; return False where it is lost for another reason than a reader's
+    leaving. A full disk below a log ends no run."""
+    if stream is None:
+        return True
     try:
         encoding = stream.encoding or "utf-8"
         stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()
+    except BrokenPipeError:
+        silence(stream)
     except OSError:
         silence(stream)
+        return False
+    return True
 
 
 def silence(stream: TextIO) -> None:
