@@ -11,7 +11,6 @@ import torch
 
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, machine, runtime, state
-from mnistcli.engine.evaluate import evaluate
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.train import Run, train
 from mnistcli.errors import DivergedError, Interrupted
@@ -224,17 +223,6 @@ def test_a_step_with_a_bad_gradient_changes_nothing(
         train(run, current)
     assert all(map(torch.equal, before, current.model.parameters()))
     assert torch.equal(average, current.average.vector)
-
-
-def test_evaluation_counts_each_picture_once(dataset: mnist.Dataset) -> None:
-    chosen = runtime.decide(Request(device="cpu"))
-    model = state.create(MODELS["v3"], load("v3"), chosen).evaluated
-    part = mnist.Labelled(dataset.test.images[:1234], dataset.test.labels[:1234])
-    result = evaluate(model, part)
-    assert (result.total, len(result.predictions)) == (1234, 1234)
-    assert result.correct == int((result.predictions.long() == part.labels).sum())
-    halves = [mnist.Labelled(*(t[s] for t in part)) for s in (slice(0, 700), slice(700, None))]
-    assert sum(evaluate(model, half).correct for half in halves) == result.correct
 
 
 @pytest.mark.cuda
