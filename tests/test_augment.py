@@ -47,7 +47,7 @@ def test_affine_is_torchvisions(
         torch.tensor([[scale, scale]]),
         torch.tensor([math.radians(shear)]),
     )
-    warps = augment.Geometry(matrix.expand(16, 2, 3), None)
+    warps = augment.compose(matrix.expand(16, 2, 3))
     assert torch.allclose(augment.apply(pictures, warps), expected, atol=2e-4)
 
 
@@ -62,8 +62,8 @@ def test_elastic_moves_pixels_as_far_as_torchvisions() -> None:
         NEUTRAL.model_copy(update={"elastic_alpha": 10.0}), 400, generator(0, "t", 0)
     )
     assert drawn is not None
-    assert drawn.elastic is not None
-    ours = drawn.elastic.pixels().permute(0, 2, 3, 1)
+    still = augment.compose(torch.eye(2, 3)[None])
+    ours = (drawn.fields() - still.fields()).permute(0, 2, 3, 1) * 14
     inner = slice(10, 18)
     for field in (theirs, ours):
         assert field[:, inner, inner].pow(2).mean().sqrt().item() == pytest.approx(0.203, rel=0.06)
@@ -79,19 +79,24 @@ def test_neutral_augmentation_is_the_identity(dataset: mnist.Dataset) -> None:
     still = augment.affine_matrix(
         torch.zeros(8), torch.zeros(8, 2), torch.ones(8, 2), torch.zeros(8)
     )
-    nowhere = augment.Elastic(torch.zeros(8, 2, 8, 8), augment.elastic_basis(4.0))
     pictures = images(dataset, 8)
-    warped = augment.apply(pictures, augment.Geometry(still, nowhere))
+    warped = augment.apply(pictures, augment.compose(still, torch.zeros(8, 2, 8, 8), 4.0))
     assert torch.allclose(warped, pictures, atol=1e-5)
+
+
+def test_warps_are_affine_grids_without_elastic() -> None:
+    matrix = torch.tensor([[[0.9, -0.2, 0.1], [0.3, 1.1, -0.4]]])
+    grid = torch.nn.functional.affine_grid(matrix, [1, 1, 28, 28], align_corners=False)
+    assert torch.allclose(augment.compose(matrix).fields().permute(0, 2, 3, 1), grid, atol=1e-6)
 
 
 def test_draws_stay_inside_their_ranges_and_differ() -> None:
     ranges = NEUTRAL.model_copy(update={"shift_fraction": 0.1})
     drawn = augment.draw(ranges, 500, generator(0, "t", 0))
     assert drawn is not None
-    assert drawn.elastic is None
-    shift = drawn.matrix[:, :, 2]
-    assert 0.19 < shift.abs().max().item() <= 0.2
+    still = augment.compose(torch.eye(2, 3)[None])
+    shift = (drawn.fields() - still.fields())[:, :, 13, 13]
+    assert 0.19 < shift.abs().max().item() <= 0.2 + 1e-6
     assert len(shift[:, 0].unique()) > 490
 
 

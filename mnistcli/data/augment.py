@@ -21,43 +21,28 @@ MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training pictures scaled to 0…
 _ELASTIC_TERMS = 8
 
 
-class Elastic(NamedTuple):
-    """Smooth random displacements: `basis` [28, K] times `coefficients` [N, 2, K, K] in x and y.
+class Geometry(NamedTuple):
+    """One warp a picture, in separable form: field = basis · coefficients · basisᵀ.
 
-    Both are float32; the products are in pixels.
+    `coefficients` is float32 [N, 2, K, K] (x and y; rows of the picture first), `basis` [28, K]: a
+    ramp from -1 to 1, then cosines. The fields are the input coordinates of each output pixel in
+    the units of `torch.nn.functional.grid_sample`.
     """
 
     coefficients: Tensor
     basis: Tensor
 
-    def pixels(self) -> Tensor:
-        """Return the displacement fields [N, 2, 28, 28]."""
-        return self.basis @ self.coefficients @ self.basis.T
-
-
-class Geometry(NamedTuple):
-    """One warp a picture.
-
-    `matrix` is float32 [N, 2, 3] and maps output to input coordinates in the units of
-    `torch.nn.functional.affine_grid` (-1 to 1 over the picture).
-    """
-
-    matrix: Tensor
-    elastic: Elastic | None
-
     def to(self, device: torch.device) -> Geometry:
-        """Copy everything to a device."""
-        elastic = self.elastic
-        if elastic is not None:
-            elastic = Elastic(*(part.to(device, non_blocking=True) for part in elastic))
-        return Geometry(self.matrix.to(device, non_blocking=True), elastic)
+        """Copy both to a device."""
+        return Geometry(*(part.to(device, non_blocking=True) for part in self))
 
     def rows(self, start: int, stop: int) -> Geometry:
         """Return the warps of pictures start to stop."""
-        elastic = self.elastic
-        if elastic is not None:
-            elastic = Elastic(elastic.coefficients[start:stop], elastic.basis)
-        return Geometry(self.matrix[start:stop], elastic)
+        return Geometry(self.coefficients[start:stop], self.basis)
+
+    def fields(self) -> Tensor:
+        """Return the input coordinates [N, 2, 28, 28]."""
+        return self.basis @ self.coefficients @ self.basis.T
 
 
 def draw(augment: Augment, count: int, generator: torch.Generator) -> Geometry | None:
@@ -77,19 +62,38 @@ def draw(augment: Augment, count: int, generator: torch.Generator) -> Geometry |
     if augment.scale_axes == "joint":
         scale = scale[:, :1].expand(-1, 2)
     shear = uniform[:, 5] * math.radians(augment.shear_degrees)
-    elastic = None
-    if augment.elastic_alpha:
-        shape = (count, 2, _ELASTIC_TERMS, _ELASTIC_TERMS)
-        # torchvision blurs uniform noise in ±1, sd 1/√3, and moves each pixel by alpha / 2 × it.
-        scale_pixels = augment.elastic_alpha / 2 / math.sqrt(3)
-        coefficients = torch.randn(shape, generator=generator) * scale_pixels
-        elastic = Elastic(coefficients, elastic_basis(augment.elastic_sigma_pixels))
-    return Geometry(affine_matrix(angle, shift, scale, shear), elastic)
+    matrix = affine_matrix(angle, shift, scale, shear)
+    if not augment.elastic_alpha:
+        return compose(matrix)
+    shape = (count, 2, _ELASTIC_TERMS, _ELASTIC_TERMS)
+    # torchvision blurs uniform noise in ±1, sd 1/√3, and moves each pixel by alpha / 2 × it.
+    scale_pixels = augment.elastic_alpha / 2 / math.sqrt(3)
+    noise = torch.randn(shape, generator=generator) * scale_pixels
+    return compose(matrix, noise, augment.elastic_sigma_pixels)
+
+
+def compose(matrix: Tensor, noise: Tensor | None = None, sigma_pixels: float = 0.0) -> Geometry:
+    """Join affine maps [N, 2, 3] and white coefficients [N, 2, k, k] in pixels to one warp each.
+
+    An affine map is two ramps and a constant, the first cosine: it costs the field nothing.
+    """
+    ramp = (torch.arange(SIDE) + 0.5) * (2 / SIDE) - 1
+    cosines = blurred_cosines(sigma_pixels, 1 if noise is None else noise.shape[-1])
+    constant = cosines[0, 0]
+    terms = cosines.shape[1] + 1
+    coefficients = torch.zeros(len(matrix), 2, terms, terms)
+    if noise is not None:
+        coefficients[:, :, 1:, 1:] = noise * (2 / SIDE)
+    coefficients[:, :, 1, 0] = matrix[:, :, 0] / constant  # x runs along a row
+    coefficients[:, :, 0, 1] = matrix[:, :, 1] / constant
+    coefficients[:, :, 1, 1] += matrix[:, :, 2] / constant**2
+    return Geometry(coefficients, torch.cat([ramp[:, None], cosines], dim=1))
 
 
 def affine_matrix(angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
     """Return the output-to-input maps [N, 2, 3] of rotate ∘ shear ∘ scale, then shift.
 
+    Coordinates run from -1 to 1 over the picture, as `torch.nn.functional.affine_grid` has them;
     `angle` and `shear` [N] are in radians, counted as torchvision's `affine` counts degrees;
     `shift` [N, 2] is the share of the picture's side moved in x and y; `scale` is [N, 2].
     """
@@ -106,13 +110,11 @@ def apply(images: Tensor, geometry: Geometry | None) -> Tensor:
     """Warp float pictures [N, 1, 28, 28] bilinearly, zeros outside; pure, on their device."""
     if geometry is None:
         return images
-    grid = F.affine_grid(geometry.matrix, list(images.shape), align_corners=False)
-    if geometry.elastic is not None:
-        grid = grid + geometry.elastic.pixels().permute(0, 2, 3, 1) * (2 / SIDE)
+    grid = geometry.fields().permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def elastic_basis(sigma_pixels: float) -> Tensor:
+def blurred_cosines(sigma_pixels: float, terms: int) -> Tensor:
     """Return [28, K]: white normal coefficients times this, in x and y, are Gaussian-blurred noise.
 
     A Gaussian blur with mirrored borders is diagonal in the cosine basis (DCT-II), where it
@@ -120,7 +122,7 @@ def elastic_basis(sigma_pixels: float) -> Tensor:
     a picture replace one a pixel.
     """
     position = torch.arange(SIDE) + 0.5
-    frequency = torch.arange(_ELASTIC_TERMS) * (math.pi / SIDE)
+    frequency = torch.arange(terms) * (math.pi / SIDE)
     cosines = torch.cos(position[:, None] * frequency) * math.sqrt(2 / SIDE)
     cosines[:, 0] /= math.sqrt(2)
     return cosines * torch.exp(-0.5 * (frequency * sigma_pixels) ** 2)
