@@ -67,13 +67,13 @@ def draw(augment: Augment, count: int, generator: torch.Generator) -> Geometry |
         return compose(matrix)
     shape = (count, 2, _ELASTIC_TERMS, _ELASTIC_TERMS)
     # torchvision blurs uniform noise in ±1, sd 1/√3, and moves each pixel by alpha / 2 × it.
-    scale_pixels = augment.elastic_alpha / 2 / math.sqrt(3)
-    noise = torch.randn(shape, generator=generator) * scale_pixels
+    pixels = augment.elastic_alpha / 2 / math.sqrt(3)
+    noise = torch.randn(shape, generator=generator).mul_(pixels * 2 / SIDE)
     return compose(matrix, noise, augment.elastic_sigma_pixels)
 
 
 def compose(matrix: Tensor, noise: Tensor | None = None, sigma_pixels: float = 0.0) -> Geometry:
-    """Join affine maps [N, 2, 3] and white coefficients [N, 2, k, k] in pixels to one warp each.
+    """Join affine maps [N, 2, 3] and white coefficients [N, 2, k, k] to one warp each.
 
     An affine map is two ramps and a constant, the first cosine: it costs the field nothing.
     """
@@ -83,7 +83,7 @@ def compose(matrix: Tensor, noise: Tensor | None = None, sigma_pixels: float = 0
     terms = cosines.shape[1] + 1
     coefficients = torch.zeros(len(matrix), 2, terms, terms)
     if noise is not None:
-        coefficients[:, :, 1:, 1:] = noise * (2 / SIDE)
+        coefficients[:, :, 1:, 1:] = noise
     coefficients[:, :, 1, 0] = matrix[:, :, 0] / constant  # x runs along a row
     coefficients[:, :, 0, 1] = matrix[:, :, 1] / constant
     coefficients[:, :, 1, 1] += matrix[:, :, 2] / constant**2

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from mnistcli.data.augment import normalise, to_input
 from mnistcli.data.mnist import Labelled
 
-BATCH_IMAGES = 1000
+# On two CPU cores twice as fast as 1,000 at a time: activations stay inside the caches.
+BATCH_IMAGES = 125
 
 
 @dataclass(frozen=True)
