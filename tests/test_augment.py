@@ -100,6 +100,12 @@ def test_draws_stay_inside_their_ranges_and_differ() -> None:
     assert len(shift[:, 0].unique()) > 490
 
 
+def test_augmentation_fades_over_the_last_epochs() -> None:
+    ranges = NEUTRAL.model_copy(update={"rotation_degrees": 8.0, "fade_epochs": 3})
+    angles = [ranges.faded(left).rotation_degrees for left in (15, 4, 3, 2, 1)]
+    assert angles == [8.0, 8.0, 6.0, 4.0, 2.0]
+
+
 def test_batches_are_the_same_for_the_same_epoch_and_fresh_for_the_next(
     dataset: mnist.Dataset,
 ) -> None:

@@ -81,6 +81,8 @@ VARIANTS = {
     "adam, plateau": ["schedule={name: plateau, split: test, factor: 0.1, patience_epochs: 0, "
                       "min_lr: 0.0}", "optim={name: adam, lr: 0.02, weight_decay: 0.0001, "
                       "decay_norm_and_bias: true}"],
+    "muon, fading": ["augment.fade_epochs=2", "optim={name: muon, lr: 0.2, muon_lr: 0.05, "
+                     "momentum: 0.9, weight_decay: 0.0002, decay_norm_and_bias: false}"],
     "cosine, no augmentation": ["schedule={name: cosine}", "augment.rotation_degrees=0",
                                 "augment.shift_fraction=0", "augment.scale_fraction=0",
                                 "augment.shear_degrees=0", "augment.elastic_alpha=0"],

@@ -30,7 +30,8 @@ def training_batches(data: Labelled, recipe: Recipe, epoch: int) -> Iterator[tup
     device, size = data.images.device, recipe.batch_size
     order = epoch_order(len(data.images), size, recipe.seed, epoch).flatten().to(device)
     random = generator(recipe.seed, "augment", epoch)
-    geometry = augment.draw(recipe.augment, len(order), random)
+    ranges = recipe.augment.faded(recipe.epochs + 1 - epoch)
+    geometry = augment.draw(ranges, len(order), random)
     if geometry is not None:
         geometry = geometry.to(device)
     block = max(1, _BLOCK_IMAGES // size) * size

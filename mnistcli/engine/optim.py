@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnistcli.recipe import Adam, OneCycle, Optimizer, Plateau, Recipe, Sgd
+from mnistcli.engine import muon
+from mnistcli.recipe import Adam, Muon, OneCycle, Optimizer, Plateau, Recipe, Sgd
 
 
 def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer:
@@ -32,10 +33,28 @@ def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer
             return torch.optim.SGD(
                 groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=True
             )
+        case Muon():
+            return _muon(model, groups, optim)
         case Adam(name="adam"):
             return torch.optim.Adam(groups, lr=optim.lr, fused=True)
         case Adam():
             return torch.optim.AdamW(groups, lr=optim.lr, fused=True)
+
+
+def _muon(model: nn.Module, groups: list[dict[str, Any]], optim: Muon) -> torch.optim.Optimizer:
+    hidden = muon.hidden_convolutions(model)
+    orthogonalised = [p for p in model.parameters() if p in hidden]
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p not in hidden]
+    groups.append(
+        {
+            "params": orthogonalised,
+            "weight_decay": optim.weight_decay,
+            "orthogonalise": True,
+            "lr_factor": optim.muon_lr / optim.lr,
+        }
+    )
+    return muon.Muon([g for g in groups if g["params"]], lr=optim.lr, momentum=optim.momentum)
 
 
 def lr_at(recipe: Recipe, step: int, steps_per_epoch: int, accuracies: Sequence[float]) -> float:
@@ -85,9 +104,9 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group the learning rate."""
+    """Give every parameter group the learning rate, times the group's own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 class WeightAverage:

@@ -1,11 +1,12 @@
 """The typed recipe: what decides a run's figures."""
 
 from mnistcli.recipe.reader import describe, differences, find, load, names, validate
-from mnistcli.recipe.schema import Adam, Augment, OneCycle, Optimizer, Plateau, Recipe, Sgd
+from mnistcli.recipe.schema import Adam, Augment, Muon, OneCycle, Optimizer, Plateau, Recipe, Sgd
 
 __all__ = [
     "Adam",
     "Augment",
+    "Muon",
     "OneCycle",
     "Optimizer",
     "Plateau",

@@ -42,6 +42,20 @@ class Adam(Section):
     decay_norm_and_bias: bool
 
 
+class Muon(Section):
+    """Muon at `muon_lr` on the hidden convolutions, SGD with Nesterov momentum at `lr` elsewhere.
+
+    The schedule moves both in proportion; decay is decoupled.
+    """
+
+    name: Literal["muon"]
+    lr: float = Field(gt=0)
+    muon_lr: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    decay_norm_and_bias: bool
+
+
 class OneCycle(Section):
     """Linear from 0 to the peak over `warmup_fraction` of all steps, then a cosine to 0."""
 
@@ -81,9 +95,20 @@ class Augment(Section):
     shear_degrees: float = Field(ge=0, lt=90)
     elastic_alpha: float = Field(ge=0, le=1000)
     elastic_sigma_pixels: float = Field(ge=1, le=28)
+    fade_epochs: int = Field(default=0, ge=0)
+
+    def faded(self, epochs_left: int) -> Augment:
+        """Return the ranges of an epoch: over the last `fade_epochs` they shrink linearly.
+
+        `epochs_left` counts the epoch itself: with 3 to fade the last have 3/4, 2/4, 1/4.
+        """
+        share = min(1.0, epochs_left / (self.fade_epochs + 1))
+        fields = ("rotation_degrees", "shift_fraction", "scale_fraction", "shear_degrees",
+                  "elastic_alpha")  # fmt: skip
+        return self.model_copy(update={name: getattr(self, name) * share for name in fields})
 
 
-Optimizer = Annotated[Sgd | Adam, Field(discriminator="name")]
+Optimizer = Annotated[Sgd | Adam | Muon, Field(discriminator="name")]
 Schedule = Annotated[OneCycle | Cosine | Constant | Plateau, Field(discriminator="name")]
 
 

@@ -1,0 +1,82 @@
+"""Muon for the hidden convolutions, SGD with Nesterov momentum for everything else.
+
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces a matrix's momentum
+by its nearest semi-orthogonal matrix, so that every direction learns at the same pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Quintic Newton-Schulz coefficients and step count of the source above.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Groups with `orthogonalise` set hold convolution weights [out, in, kH, kW], the rest none.
+
+    Like torch's fused optimizers it reads the scalar `found_inf`, where set: at 1 the step leaves
+    the weights alone.
+    """
+
+    found_inf: Tensor | None = None
+
+    def __init__(self, groups: Sequence[dict[str, Any]], *, lr: float, momentum: float) -> None:
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "orthogonalise": False})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update all weights; decay is decoupled in both kinds of group."""
+        assert closure is None
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            bad = torch.zeros_like(weights[0].sum()) if self.found_inf is None else self.found_inf
+            gradients = [torch.where(bad > 0, 0.0, p.grad) for p in weights]
+            momenta = [self._momentum(p) for p in weights]
+            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_add_(momenta, gradients)
+            updates = list(torch._foreach_add(gradients, momenta, alpha=group["momentum"]))
+            if group["orthogonalise"]:
+                updates = orthogonalise(updates)
+            torch._foreach_add_(updates, weights, alpha=group["weight_decay"])
+            torch._foreach_mul_(updates, (1 - bad) * -group["lr"])
+            torch._foreach_add_(weights, updates)
+
+    def _momentum(self, parameter: nn.Parameter) -> Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        momentum: Tensor = state["momentum_buffer"]
+        return momentum
+
+
+def hidden_convolutions(model: nn.Module) -> set[Tensor]:
+    """Return the weights of all dense convolutions but the first and a last one that classifies."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    return {m.weight for m in layers[1:-1] if isinstance(m, nn.Conv2d) and m.groups == 1}
+
+
+def orthogonalise(updates: Sequence[Tensor]) -> list[Tensor]:
+    """Return each [out, …] tensor, as a matrix [out, rest], with all singular values near 1.
+
+    All go through Newton-Schulz as one batch, filled up with zeros, which stay zeros.
+    """
+    rows = max(u.shape[0] for u in updates)
+    columns = max(u[0].numel() for u in updates)
+    batch = updates[0].new_zeros(len(updates), rows, columns)
+    for index, update in enumerate(updates):
+        batch[index, : update.shape[0], : update[0].numel()] = update.flatten(1)
+    batch /= batch.flatten(1).norm(dim=1).add(1e-7)[:, None, None]
+    a, b, c = _COEFFICIENTS
+    for _ in range(_ITERATIONS):
+        gram = batch @ batch.mT
+        batch = a * batch + (b * gram + c * gram @ gram) @ batch
+    return [
+        batch[index, : u.shape[0], : u[0].numel()].reshape(u.shape)
+        for index, u in enumerate(updates)
+    ]

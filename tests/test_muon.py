@@ -1,0 +1,54 @@
+"""Muon: updates with equal singular values, the right weights, and a masked step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mnistcli.engine import muon
+from mnistcli.engine.optim import build_optimizer, set_lr
+from mnistcli.models.registry import MODELS, build
+from mnistcli.recipe import load
+
+MUON = (
+    "optim={name: muon, lr: 0.2, muon_lr: 0.05, momentum: 0.9, weight_decay: 0.01, "
+    "decay_norm_and_bias: false}"
+)
+
+
+def test_orthogonalised_updates_are_near_the_polar_factor() -> None:
+    generator = torch.Generator().manual_seed(0)
+    updates = [torch.randn(shape, generator=generator) for shape in ((10, 8, 3, 3), (8, 16, 1, 1))]
+    for update, evened in zip(updates, muon.orthogonalise(updates), strict=True):
+        left, _, right = torch.linalg.svd(update.flatten(1), full_matrices=False)
+        values = torch.linalg.svdvals(evened.flatten(1))
+        assert evened.shape == update.shape
+        assert 0.6 < values.min() < values.max() < 1.3  # what five iterations leave
+        assert torch.cosine_similarity((left @ right).flatten(), evened.flatten(), dim=0) > 0.97
+
+
+def test_first_and_classifying_layers_are_not_hidden() -> None:
+    model = build(MODELS["v3"], {})
+    hidden = muon.hidden_convolutions(model)
+    left = [name for name, p in model.named_parameters() if p.ndim == 4 and p not in hidden]
+    assert left == ["block1.0.weight", "head.0.weight"]
+
+
+def test_rates_keep_their_proportion() -> None:
+    optimizer = build_optimizer(build(MODELS["v3"], {}), load("v3", settings=[MUON]).optim)
+    set_lr(optimizer, 0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1, 0.025])
+
+
+def test_a_bad_step_leaves_weights_alone() -> None:
+    model = build(MODELS["v3"], {})
+    optimizer = build_optimizer(model, load("v3", settings=[MUON]).optim)
+    before = [p.detach().clone() for p in model.parameters()]
+    for found, gradient in ((1.0, float("nan")), (0.0, 1.0)):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.found_inf = torch.tensor(found)  # type: ignore[attr-defined]
+        optimizer.step()
+        same = [torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True)]
+        assert all(same) if found else not any(same)
+        assert all(p.isfinite().all() for p in model.parameters())
