@@ -16,10 +16,23 @@ def test_bench_shares_add_up(cli: Cli) -> None:
     done = cli("bench", "v1", "--steps", "2", "--compile", "off", "--device", "cpu", "--json")
     report = document(done.stdout)
     assert sum(report["shares"].values()) == pytest.approx(1.0)
-    assert set(report["shares"]) == {"input", "step", "evaluation"}
+    assert set(report["shares"]) == {"input", "step", "evaluation", "bookkeeping"}
+    assert min(report["epoch_seconds"].values()) > 0
     step = (report["epoch_seconds"]["input"] + report["epoch_seconds"]["step"]) / 469
     assert report["images_per_second"] == pytest.approx(128 / step, rel=0.5)
+    assert 0 < report["latency_ms"]["median"] <= report["latency_ms"]["p95"]
     assert "ratio" not in report
+
+
+def test_the_floor_is_the_arithmetic_at_the_machines_peak(cli: Cli) -> None:
+    done = cli("bench", "v1", "--steps", "2", "--compile", "off", "--precision", "fp32", "--json")
+    report = document(done.stdout)
+    limit = report["limit"]
+    assert limit["mult_adds"] == MODELS["v1"].mult_adds
+    operations = 6 * limit["mult_adds"] * 469 * 128  # forward and two gradients
+    assert limit["floor_seconds"] == pytest.approx(operations / limit["matmul_gflops"] / 1e9)
+    assert limit["share"] == pytest.approx(limit["floor_seconds"] / report["epoch_seconds"]["step"])
+    assert 0 < limit["share"] < 1
 
 
 def test_the_users_pipeline_yields_its_batches_and_trains(dataset: mnist.Dataset) -> None:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import torch
 
-from mnistcli.bench import pil
+from mnistcli.audit import audit
+from mnistcli.bench import limits, pil
 from mnistcli.data import mnist
 from mnistcli.data.batches import steps_per_epoch, training_batches
 from mnistcli.engine import machine, state
 from mnistcli.engine.evaluate import evaluate
-from mnistcli.engine.runtime import Runtime
-from mnistcli.engine.train import Run, Totals, train_step
+from mnistcli.engine.runtime import Runtime, wait_for_device
+from mnistcli.engine.train import Run, Totals, train, train_step
 from mnistcli.models.registry import ModelEntry
 from mnistcli.recipe import Recipe
 
 _WORKERS = (0, os.cpu_count() or 1)
 _ROUNDS = 3
+_LATENCY_CALLS = 200
 
 
 class Bench:
@@ -35,14 +39,17 @@ class Bench:
         self.training = dataset.train.to(chosen.torch_device)
         self.test = dataset.test.to(chosen.torch_device)
         self.state = state.create(entry, recipe, chosen)
-        self._run = Run(
-            recipe, chosen, self.training, self.test, dataset.hashes, Path(),
-            lambda _: None, lambda: None,
-        )  # fmt: skip
+        self._hashes = dataset.hashes
         self.warmup_seconds = self._time(lambda: self.steps(8))
+
+    @property
+    def epoch_steps(self) -> int:
+        """The number of batches in an epoch."""
+        return steps_per_epoch(len(self.training.images), self.recipe.batch_size)
 
     def steps(self, count: int) -> dict[str, float]:
         """Train `count` batches and return seconds spent on input and on the step itself."""
+        run = self._run(Path())
         batches = training_batches(self.training, self.recipe, 1)
         zero = torch.zeros((), dtype=torch.int64, device=self.runtime.torch_device)
         totals, spent = Totals(zero.double(), zero, zero - 1), {"input": 0.0, "step": 0.0}
@@ -50,7 +57,7 @@ class Bench:
             started = self._now()
             batch = next(batches)
             ready = self._now()
-            totals = train_step(self._run, self.state, batch, step, totals)
+            totals = train_step(run, self.state, batch, step, totals)
             spent["input"] += ready - started
             spent["step"] += self._now() - ready
         return spent
@@ -60,24 +67,54 @@ class Bench:
         self.state.refresh_evaluated()
         return self._time(lambda: evaluate(self.state.evaluated, self.test))
 
+    def bookkeeping_seconds(self) -> float:
+        """Return what an epoch takes besides training and evaluation: average, checkpoints, events.
+
+        Two real epochs of one batch each; the first one saves all, the last one is a finished run.
+        """
+        size = self.recipe.batch_size
+        batch = mnist.Labelled(self.training.images[:size], self.training.labels[:size])
+        recipe = self.recipe.model_copy(update={"epochs": 2})
+        self.state.history = []
+        with tempfile.TemporaryDirectory() as folder:
+            run = replace(self._run(Path(folder)), recipe=recipe, training=batch)
+            seconds = self._time(lambda: train(run, self.state))
+        timed = sum(m.train_seconds + m.eval_seconds for m in self.state.history)
+        return (seconds - timed) / 2
+
+    def latency_milliseconds(self) -> dict[str, float]:
+        """Return median and 95th percentile of one picture's way through the eager fp32 network."""
+        image = torch.zeros(1, 1, 28, 28, device=self.runtime.torch_device)
+        with torch.inference_mode():
+            calls = [
+                self._time(lambda: self.state.evaluated(image)) * 1e3
+                for _ in range(_LATENCY_CALLS + 10)
+            ][10:]
+        return {"median": median(calls), "p95": quantiles(calls, n=20)[-1]}
+
+    def _run(self, folder: Path) -> Run:
+        return Run(
+            self.recipe, self.runtime, self.training, self.test, self._hashes, folder,
+            lambda _: None, lambda: None,
+        )  # fmt: skip
+
     def _time(self, work: Callable[[], object]) -> float:
         started = self._now()
         work()
         return self._now() - started
 
     def _now(self) -> float:
-        """Return the time once the device has nothing left to do."""
-        if self.runtime.torch_device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for_device(self.runtime.torch_device)
         return time.monotonic()
 
 
 def measure(bench: Bench, *, steps: int, versus: bool) -> dict[str, Any]:
-    """Return images/s, the shares of an epoch, and with `versus` the ratio to the user's pipeline.
+    """Return speeds, an epoch's parts, the machine's floor and, with `versus`, the ratio.
 
-    The two are timed in turn, three rounds; figures are medians, ratios are taken round by round.
+    Ours and the user's pipeline are timed in turn, three rounds; figures are medians, ratios are
+    taken round by round.
     """
-    steps = min(steps, steps_per_epoch(len(bench.training.images), bench.recipe.batch_size))
+    steps = min(steps, bench.epoch_steps)
     workers = best_workers(bench) if versus else None
     ours: list[dict[str, float]] = []
     theirs: list[float] = []
@@ -85,23 +122,25 @@ def measure(bench: Bench, *, steps: int, versus: bool) -> dict[str, Any]:
         ours.append(bench.steps(steps))
         if workers is not None:
             theirs.append(_their_speed(bench, steps, workers))
-    evaluation = median(bench.evaluation_seconds() for _ in range(_ROUNDS))
-    images = steps * bench.recipe.batch_size
-    speeds = [images / sum(spent.values()) for spent in ours]
-    epoch_steps = steps_per_epoch(len(bench.training.images), bench.recipe.batch_size)
+    speeds = [steps * bench.recipe.batch_size / sum(spent.values()) for spent in ours]
     seconds = {
-        part: median(spent[part] for spent in ours) * epoch_steps / steps
+        part: median(spent[part] for spent in ours) * bench.epoch_steps / steps
         for part in ("input", "step")
-    } | {"evaluation": evaluation}
+    } | {
+        "evaluation": median(bench.evaluation_seconds() for _ in range(_ROUNDS)),
+        "bookkeeping": bench.bookkeeping_seconds(),
+    }
     report = {
         "model": bench.entry.name,
         "batch_size": bench.recipe.batch_size,
         "steps": steps,
         "images_per_second": median(speeds),
-        "evaluation_images_per_second": len(bench.test.images) / evaluation,
+        "evaluation_images_per_second": len(bench.test.images) / seconds["evaluation"],
+        "latency_ms": bench.latency_milliseconds(),
         "warmup_seconds": bench.warmup_seconds,
         "epoch_seconds": seconds,
         "shares": {part: value / sum(seconds.values()) for part, value in seconds.items()},
+        "limit": machine_limit(bench, seconds["step"]),
         **machine.peak_memory_mib(bench.runtime.torch_device),
     }
     if workers is None:
@@ -112,6 +151,24 @@ def measure(bench: Bench, *, steps: int, versus: bool) -> dict[str, Any]:
         "baseline_workers": workers,
         "ratio": median(ratios),
         "ratios": ratios,
+    }
+
+
+def machine_limit(bench: Bench, step_seconds: float) -> dict[str, Any]:
+    """Return the matrix-product peak in the precision used, an epoch's floor, and our share.
+
+    The share is floor / time of the steps: 1 would be every cycle a multiply-add.
+    """
+    gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
+    mult_adds = audit(bench.entry, bench.recipe.model_args).mult_adds
+    images = bench.epoch_steps * bench.recipe.batch_size
+    floor = limits.floor_seconds(mult_adds, images, gflops)
+    return {
+        "precision": bench.runtime.precision,
+        "matmul_gflops": gflops,
+        "mult_adds": mult_adds,
+        "floor_seconds": floor,
+        "share": floor / step_seconds,
     }
 
 

@@ -138,6 +138,12 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def wait_for_device(device: torch.device) -> None:
+    """Return once the device has nothing left to do; for timing alone."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def seed_everything(seed: int, stream: str, epoch: int = 0) -> None:
     """Seed the global generators (weight initialisation, dropout) from (seed, stream, epoch)."""
     torch.manual_seed(stream_seed(seed, stream, epoch))

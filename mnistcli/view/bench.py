@@ -20,12 +20,16 @@ def _times(value: float) -> str:
     return f"{value:.2f}×"
 
 
+_ms = "{:.2f}".format
+
 _COLUMNS = [
     Column("model", "model", left=True),
     Column("images_per_second", "train img/s", _rate, _plain_rate),
     Column("evaluation_images_per_second", "evaluate img/s", _rate, _plain_rate, rank=2),
     Column("baseline_images_per_second", "user's img/s", _rate, _plain_rate, rank=3),
     Column("ratio", "ratio", _times, "{:.2f}".format),
+    Column("latency_median_ms", "latency ms", _ms, _ms, rank=6),
+    Column("latency_p95_ms", "p95 ms", _ms, _ms, rank=6),
     Column("warmup_seconds", "warm-up s", "{:.1f}".format, "{:.1f}".format, rank=4),
     Column("rss_mib", "peak RSS MiB", "{:.0f}".format, "{:.0f}".format, rank=5),
     Column("allocated_mib", "peak alloc MiB", "{:.0f}".format, "{:.0f}".format, rank=5),
@@ -35,18 +39,26 @@ _PARTS = [
     Column("seconds", "seconds", "{:.2f}".format, "{:.2f}".format),
     Column("share", "share", percent, lambda v: f"{100 * v:.2f}"),
 ]
+_LIMIT = [
+    Column("precision", "precision", left=True),
+    Column("matmul_gflops", "matrix-product GFLOP/s", "{:,.0f}".format, "{:.0f}".format),
+    Column("floor_seconds", "an epoch's floor s", "{:.2f}".format, "{:.2f}".format),
+    Column("share", "floor / step", percent, lambda v: f"{100 * v:.2f}"),
+]
 
 
 def show_bench(output: Output, report: dict[str, Any]) -> None:
-    """Show speed, ratio and where an epoch's time goes."""
+    """Show speed, ratio, where an epoch's time goes, and the machine's floor for it."""
     parts = [
         {"part": part, "seconds": seconds, "share": report["shares"][part]}
         for part, seconds in report["epoch_seconds"].items()
     ]
     print_table(output, _PARTS, parts, title="", kind="part")
-    known = [column for column in _COLUMNS if report.get(column.key) is not None]
-    print_table(output, known, [report], title="", kind="bench")
+    print_table(output, _LIMIT, [report["limit"]], title="", kind="limit")
+    row = report | {f"latency_{name}_ms": value for name, value in report["latency_ms"].items()}
+    known = [column for column in _COLUMNS if row.get(column.key) is not None]
+    print_table(output, known, [row], title="", kind="bench")
     output.talk(f"note: measured on {report['machine']}; compare ratios, not machines")
     if output.quiet:
-        output.result(plain_line("result", known, report))
+        output.result(plain_line("result", known, row))
     output.document(report)
