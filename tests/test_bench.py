@@ -7,9 +7,12 @@ import torch
 from conftest import Cli, document
 
 from mnistcli.bench import pil
+from mnistcli.bench.growth import growth, repeated
+from mnistcli.bench.measure import Bench
 from mnistcli.data import mnist
 from mnistcli.engine import runtime
 from mnistcli.models.registry import MODELS
+from mnistcli.recipe import load
 
 
 def test_bench_shares_add_up(cli: Cli) -> None:
@@ -33,6 +36,16 @@ def test_the_floor_is_the_arithmetic_at_the_machines_peak(cli: Cli) -> None:
     assert limit["floor_seconds"] == pytest.approx(operations / limit["matmul_gflops"] / 1e9)
     assert limit["share"] == pytest.approx(limit["floor_seconds"] / report["epoch_seconds"]["step"])
     assert 0 < limit["share"] < 1
+
+
+def test_growth_trains_as_many_pictures_as_it_says(dataset: mnist.Dataset) -> None:
+    chosen = runtime.decide(runtime.Request(device="cpu"))
+    few, more = growth(Bench(MODELS["v1"], load("v1"), chosen, dataset), (256, 1024))
+    assert (few["images"], more["images"]) == (256, 1024)
+    assert 1024 / more["images_per_second"] == pytest.approx(more["seconds"])
+    twice = repeated(dataset.test, 20_001)
+    assert torch.equal(twice.images[10_000:20_000], dataset.test.images)
+    assert torch.equal(twice.labels[20_000:], dataset.test.labels[:1])
 
 
 def test_the_users_pipeline_yields_its_batches_and_trains(dataset: mnist.Dataset) -> None:

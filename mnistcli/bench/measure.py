@@ -47,10 +47,10 @@ class Bench:
         """The number of batches in an epoch."""
         return steps_per_epoch(len(self.training.images), self.recipe.batch_size)
 
-    def steps(self, count: int) -> dict[str, float]:
+    def steps(self, count: int, training: mnist.Labelled | None = None) -> dict[str, float]:
         """Train `count` batches and return seconds spent on input and on the step itself."""
         run = self._run(Path())
-        batches = training_batches(self.training, self.recipe, 1)
+        batches = training_batches(training or self.training, self.recipe, 1)
         zero = torch.zeros((), dtype=torch.int64, device=self.runtime.torch_device)
         totals, spent = Totals(zero.double(), zero, zero - 1), {"input": 0.0, "step": 0.0}
         for step in range(count):

@@ -41,6 +41,12 @@ def bench(
             show_default="ours alone",
         ),
     ] = None,
+    growth: Annotated[
+        bool,
+        typer.Option(
+            "--growth", help="Train an epoch of 10, 60 and 240 thousand pictures each as well."
+        ),
+    ] = False,
     steps: Annotated[
         int, typer.Option(min=1, max=100_000, help="Batches a round; three rounds.")
     ] = 100,
@@ -56,6 +62,7 @@ def bench(
     """Measure training and evaluation speed, and where an epoch's time goes."""
     entry = resolve(model)
     recipe = recipes.load(model if model in MODELS else "v3", model=model)
+    from mnistcli.bench.growth import growth as grow
     from mnistcli.bench.measure import Bench, measure
     from mnistcli.data import mnist
     from mnistcli.engine import runtime, state
@@ -64,7 +71,10 @@ def bench(
     chosen = runtime.decide(runtime.Request(device, precision, compile, threads))
     images = recipe.epochs * len(dataset.train.labels)  # compiled where a whole run would be
     chosen = runtime.choose_compile(chosen, compile, images_to_train=images)
-    report = measure(Bench(entry, recipe, chosen, dataset), steps=steps, versus=versus is not None)
+    timed = Bench(entry, recipe, chosen, dataset)
+    report = measure(timed, steps=steps, versus=versus is not None)
+    if growth:
+        report["growth"] = grow(timed)
     where = {"runtime": chosen.to_dict(), "versions": state.versions()}
     output = Output("bench", json, quiet, progress)
     show_bench(output, report | where | {"machine": machine(where)})

@@ -45,6 +45,12 @@ _LIMIT = [
     Column("floor_seconds", "an epoch's floor s", "{:.2f}".format, "{:.2f}".format),
     Column("share", "floor / step", percent, lambda v: f"{100 * v:.2f}"),
 ]
+_GROWTH = [
+    Column("images", "pictures an epoch", integer),
+    *(column for column in _COLUMNS if column.key == "images_per_second"),
+    Column("seconds", "seconds", "{:.1f}".format, "{:.1f}".format),
+    *(column for column in _COLUMNS if column.key in ("rss_mib", "allocated_mib")),
+]
 
 
 def show_bench(output: Output, report: dict[str, Any]) -> None:
@@ -58,6 +64,8 @@ def show_bench(output: Output, report: dict[str, Any]) -> None:
     row = report | {f"latency_{name}_ms": value for name, value in report["latency_ms"].items()}
     known = [column for column in _COLUMNS if row.get(column.key) is not None]
     print_table(output, known, [row], title="", kind="bench")
+    if "growth" in report:
+        print_table(output, _GROWTH, report["growth"], title="", kind="growth")
     output.talk(f"note: measured on {report['machine']}; compare ratios, not machines")
     if output.quiet:
         output.result(plain_line("result", known, row))
