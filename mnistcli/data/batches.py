@@ -38,7 +38,7 @@ def training_batches(data: Labelled, recipe: Recipe, epoch: int) -> Iterator[tup
     for start in range(0, len(order), block):
         index = order[start : start + block]
         warps = geometry.rows(start, start + block) if geometry is not None else None
-        images = augment.to_input(data.images[index])
+        images = augment.to_input(data.images.index_select(0, index))  # copies whole pictures
         images = augment.apply(images, warps)
         labels = data.labels[index]
         yield from zip(
