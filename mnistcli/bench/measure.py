@@ -48,7 +48,7 @@ class Bench:
         return steps_per_epoch(len(self.training.images), self.recipe.batch_size)
 
     def steps(self, count: int, training: mnist.Labelled | None = None) -> dict[str, float]:
-        """Train `count` batches; return seconds spent on drawing an epoch, on input and on steps."""
+        """Train `count` batches; return the seconds of drawing an epoch, of input and of steps."""
         run = self._run(Path())
         batches = training_batches(training or self.training, self.recipe, 1)
         zero = torch.zeros((), dtype=torch.int64, device=self.runtime.torch_device)
