@@ -170,4 +170,3 @@ def jumping_clock() -> None:
         return now[0]
 
     time.time = jumped  # type: ignore[assignment]
-
