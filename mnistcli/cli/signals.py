@@ -33,6 +33,7 @@ class StopFlag:
             end_at_once(128 + signum)
         self.signum = signum
         if not self.deferred:
+            _kill_children()  # now: a compiler whose driver is gone first is nobody's child
             raise Interrupted(signum)
 
 
@@ -55,13 +56,17 @@ def translated() -> Iterator[None]:
 
 
 def end_at_once(code: int) -> None:
-    """End this process and those below it: a compiler of ours has nobody left to compile for."""
+    """End this process and those below it."""
     if (view := sys.modules.get("mnistcli.view.output")) is not None:
         view.show_cursor()
+    _kill_children()
+    os._exit(code)
+
+
+def _kill_children() -> None:
     for pid in _descendants(os.getpid()):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    os._exit(code)
 
 
 def _descendants(parent: int) -> list[int]:
