@@ -51,7 +51,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other size": (lambda f: edit(f, IMAGES, 11, b"\x20"), "expected 28×28"),
     "label 11": (lambda f: edit(f, LABELS, 20, b"\x0b"), "expected 0 to 9"),
     "images and labels swapped": (swap, "should be 2051"),
-    "fewer labels": (lambda f: (f / LABELS).write_bytes(struct.pack(">2I", 2049, 1) + b"1"),
+    "fewer labels": (lambda f: (f / LABELS).write_bytes(struct.pack(">2I", 2049, 1) + b"\x01"),
                      "1 labels"),
     "html": (lambda f: (f / IMAGES).write_text("<html>404</html>"), "should be 2051"),
 }  # fmt: skip

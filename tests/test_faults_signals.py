@@ -91,7 +91,9 @@ def names_of(pids: set[int]) -> set[str]:
     found = set()
     for pid in pids:
         with contextlib.suppress(OSError):  # it has ended
-            name, state = re.match(r"\d+ \((.*)\) (.)", Path(f"/proc/{pid}/stat").read_text()).groups()
+            name, state = re.match(
+                r"\d+ \((.*)\) (.)", Path(f"/proc/{pid}/stat").read_text()
+            ).groups()
             found |= {name} if state != "Z" else set()
     return found
 
