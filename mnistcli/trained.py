@@ -81,14 +81,27 @@ def open_trained(target: str, model: str | None, chosen: Runtime) -> Trained:
             hint="name its code: --model PATH.py:FACTORY",
         )
     entry = resolve(model or stored)
-    if entry.name in MODELS and entry.name != stored:
-        raise ArtifactError(f"checkpoint is for {stored}, not for {entry.name}", where=str(path))
     recipe = validate(saved["recipe"], where=str(path))
-    network = build(entry, recipe.model_args)
+    network = _build_for(entry, saved, path)
     checkpoint.load_weights(network, saved["weights"], where=str(path))
     origin = saved["history"], saved["data"], saved.get("picked_on")
     placed = runtime.place(network, chosen).eval().requires_grad_(False)
     return Trained(placed, entry, recipe, *origin, path)
+
+
+def _build_for(entry: ModelEntry, saved: dict[str, Any], path: Path) -> nn.Module:
+    """Build the network that a checkpoint's weights are for; a registered one by its own name."""
+    model_args = saved["recipe"]["model_args"]
+    if entry.name not in MODELS:
+        return build(entry, model_args)
+    if entry.name != saved["model"]:
+        problem = checkpoint.mismatch(build(entry, {}), saved["weights"])
+        what = f"checkpoint is for {saved['model']}, not for {entry.name}"
+        raise ArtifactError(f"{what}: it {problem}" if problem else what, where=str(path))
+    try:
+        return build(entry, model_args)
+    except UsageError as error:  # the file's words, not the user's
+        raise ArtifactError(f"checkpoint's recipe: {error}", where=str(path)) from error
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ view.tame_typer()
 
 import typer  # noqa: E402
 
-from mnistcli.cli import bench, compare, evaluate, signals, summary, train  # noqa: E402
+from mnistcli.cli import bench, compare, evaluate, summary, train  # noqa: E402
 
 _EXIT_CODES = """
 **Exit codes**: 0 done · 1 unexpected error · 2 wrong option, recipe or model ·
@@ -60,18 +60,23 @@ def root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    command = next((word for word in arguments if not word.startswith("-")), "")
-    output = view.Output(command, json="--json" in arguments)
     try:
-        with signals.translated():
-            code = app(list(arguments) or ["--help"], prog_name="mnistcli", standalone_mode=False)
+        code = app(list(arguments) or ["--help"], prog_name="mnistcli", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except (Exception, Interrupted) as error:
-        if "--traceback" in arguments:
-            view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
-        fault = _explain(error, command)
-        output.failure(fault)
-        return fault.exit_code
+        return fail(error, arguments)
+
+
+def fail(error: Exception | Interrupted, arguments: Sequence[str]) -> int:
+    """Say what went wrong, in words or as the one document, and return the exit code."""
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    if isinstance(error, Interrupted) and command == "train" and not error.hint:
+        error.hint = train.resume_command(arguments, None)
+    if "--traceback" in arguments:
+        view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
+    fault = _explain(error, command)
+    view.Output(command, json="--json" in arguments).failure(fault)
+    return fault.exit_code
 
 
 def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | Interrupted:
@@ -91,8 +96,15 @@ def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | In
             return UsageError(what.rstrip("."), hint=" ".join(hint.split()))
         case MemoryError():
             return EnvironmentFault("out of memory", hint="lower --batch-size")
-        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, named without importing it
+        case RuntimeError() if _is_out_of_memory(error):
             first = str(error).partition("\n")[0]
-            return EnvironmentFault(f"out of device memory: {first}", hint="lower --batch-size")
+            return EnvironmentFault(f"out of memory: {first}", hint="lower --batch-size")
+        case OSError(strerror=str(reason)):
+            return EnvironmentFault(reason, where=str(error.filename or ""))
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return MnistcliError(what, hint="run it again with --traceback")
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether torch lacked memory: on CUDA by the class's name, on the CPU by the text."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

@@ -198,11 +198,13 @@ def _run(plan: Plan, output: Output, require: list[str]) -> None:
     try:
         with view:
             results = run_seeds(plan, Outside(emit, signals.flag))
+        signals.flag.deferred = False
+        if (signum := signals.flag()) is not None:
+            raise Interrupted(signum, what="stopped, all epochs saved")
     except Interrupted as stop:
         single = folders[0] if folders and len(plan.seeds) == 1 else None
         stop.hint = resume_command(sys.argv[1:], single)
         raise
-    signals.flag.deferred = False
     checks = [judge_result(result, plan.limits) for result in results]
     report = results[0] if len(results) == 1 else {"runs": results, "summary": summarise(results)}
     show_results(output, results, checks)
@@ -210,13 +212,18 @@ def _run(plan: Plan, output: Output, require: list[str]) -> None:
 
 
 def resume_command(words: Sequence[str], folder: str | None) -> str:
-    """Return the command line again, so that it continues: in `folder`, or by `--resume auto`."""
+    """Return the command line again, so that it continues: in `folder` where it is known.
+
+    Else a line that resumes already stays as it is, and another one gets `--resume auto`.
+    """
+    if folder is None:
+        resumes = any(word.partition("=")[0] == "--resume" for word in words)
+        return shlex.join(["mnistcli", *words, *([] if resumes else ["--resume", "auto"])])
     kept: list[str] = []
     rest = iter(words)
-    dropped = {"--resume"} if folder is None else {"--resume", "--out"}
     for word in rest:
-        if word in dropped:
+        if word in ("--resume", "--out"):
             next(rest, None)
-        elif word.partition("=")[0] not in dropped:
+        elif word.partition("=")[0] not in ("--resume", "--out"):
             kept.append(word)
-    return shlex.join(["mnistcli", *kept, "--resume", folder or "auto"])
+    return shlex.join(["mnistcli", *kept, "--resume", folder])

@@ -19,11 +19,12 @@ from mnistcli.engine.evaluate import Evaluation, evaluate
 from mnistcli.engine.optim import lr_at, set_lr
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.state import TrainState, to_checkpoint
-from mnistcli.errors import DivergedError, Interrupted
+from mnistcli.errors import DivergedError, EnvironmentFault, Interrupted
 from mnistcli.events import BatchFinished, Emit, EpochFinished, EpochMetrics, RunFinished, Split
 from mnistcli.recipe import Recipe
 
 _READS_PER_EPOCH = 20  # the only waits for the device inside an epoch
+_LEAST_SCALE = 2.0**-10  # of fp16 gradients: from 2^16, 26 steps in a row were not finite
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,10 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
     Returns None where there was nothing left to train.
 
     Raises:
-        DivergedError: a loss or gradient was not finite; the last checkpoint stays.
-        Interrupted: `should_stop` said so; the last checkpoint stays.
+        DivergedError: a loss, gradient or weight was not finite; the last checkpoint stays.
+        EnvironmentFault: an epoch can't be written; the last checkpoint stays.
+        Interrupted: `should_stop` said so; the last checkpoint stays. An epoch that is being
+            evaluated or written is kept first.
     """
     result = None
     while not _is_over(run.recipe, state):
@@ -77,9 +80,9 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
         result = evaluate(state.evaluated, run.evaluation)
         seconds = (trained - started, time.monotonic() - trained)
         state.history.append(_metrics(run, state, totals, result, lr, seconds))
-        _save(run, state, finished=_is_over(run.recipe, state))
-        done = tuple(state.history)
-        run.emit(EpochFinished(done[-1], run.recipe.epochs, str(run.folder), done))
+        _keep_epoch(run, state)
+        if (signum := run.should_stop()) is not None:
+            raise Interrupted(signum, what=f"stopped after epoch {epoch}, {epoch} epochs saved")
     run.emit(RunFinished(tuple(state.history), state.epochs_done < run.recipe.epochs))
     return result
 
@@ -115,7 +118,8 @@ def _backward_and_update(state: TrainState, loss: Tensor) -> Tensor:
         state.scaler.scale(loss).backward()
         state.scaler.step(state.optimizer)
         state.scaler.update()
-        return ~torch.isfinite(loss.detach())
+        scale = state.scaler.scale(torch.ones_like(loss))  # halved at each step left out
+        return ~torch.isfinite(loss.detach()) | (scale < _LEAST_SCALE)
     loss.backward()
     gradients = [p.grad for group in state.optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
@@ -152,12 +156,15 @@ def _check_finite(run: Run, totals: Totals, batches: int, accuracies: Sequence[f
     step = int(totals.first_bad_step)
     if step >= 0:
         lr = lr_at(run.recipe, step, batches, accuracies)
-        raise DivergedError(
-            f"training diverged: loss or gradient is not finite at step {step} "
-            f"(epoch {step // batches + 1}, lr {lr:.3g})",
-            where=str(run.folder),
-            hint=f"lower the learning rate: --lr {run.recipe.optim.lr / 4:.3g}, and a new --out",
-        )
+        raise _diverged(run, "loss or gradient", step, step // batches + 1, lr)
+
+
+def _diverged(run: Run, what: str, step: int, epoch: int, lr: float) -> DivergedError:
+    return DivergedError(
+        f"training diverged: {what} is not finite at step {step} (epoch {epoch}, lr {lr:.3g})",
+        where=str(run.folder),
+        hint=f"lower the learning rate: --lr {run.recipe.optim.lr / 4:.3g}, and a new --out",
+    )
 
 
 def _progress(
@@ -204,6 +211,26 @@ def _is_over(recipe: Recipe, state: TrainState) -> bool:
         return state.epochs_done == recipe.epochs
     patience = recipe.patience_epochs
     return patience is not None and state.history[-1].epochs_since_best >= patience
+
+
+def _keep_epoch(run: Run, state: TrainState) -> None:
+    """Save the epoch, then tell of it; a fault names the last epoch that is safe.
+
+    A step can leave weights that are not finite with a loss and gradient that were: here they,
+    and what evaluation made of them, meet the writer.
+    """
+    done, kept = tuple(state.history), state.epochs_done - 1
+    try:
+        _save(run, state, finished=_is_over(run.recipe, state))
+        kept += 1
+        run.emit(EpochFinished(done[-1], run.recipe.epochs, str(run.folder), done))
+    except DivergedError as error:
+        batches = steps_per_epoch(len(run.training.images), run.recipe.batch_size)
+        step, what = len(done) * batches - 1, error.what.removesuffix(" is not finite")
+        raise _diverged(run, what, step, len(done), done[-1].lr) from error
+    except EnvironmentFault as error:
+        saved = f"epoch {kept} is the last one saved" if kept else "no epoch is saved"
+        raise EnvironmentFault(f"{error.what}; {saved}", hint=error.hint) from error
 
 
 def _save(run: Run, state: TrainState, *, finished: bool) -> None:

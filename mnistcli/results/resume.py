@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from mnistcli import recipe as recipes
 from mnistcli.engine import checkpoint
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.events import Emit, Notice
-from mnistcli.files import previous_of, remove_stale
+from mnistcli.files import bring_back_previous, previous_of, remove_stale
 from mnistcli.models.registry import file_name
 from mnistcli.recipe import Recipe
 from mnistcli.results import runlog
@@ -42,49 +43,53 @@ def open_run(
         UsageError: the folder holds another recipe's run, or something and is not to be resumed.
         ArtifactError: it was trained on other data.
     """
+    remove_stale(folder)
     if not resume or not (folder / "recipe.yaml").is_file():
         runlog.refuse_occupied(folder)
         return None
     return _continue(folder, recipe, data, emit)
 
 
-def read_run(folder: Path, emit: Emit) -> Saved:
-    """Return a run folder's checkpoint; a damaged one gives way to the one before, with a notice.
+def read_run(folder: Path, emit: Emit) -> tuple[Path, dict[str, Any]] | None:
+    """Return a run's newest readable checkpoint with its file; None where no epoch was saved yet.
 
-    Returns None where no epoch was saved yet.
+    A damaged one gives way to the one before, with a notice.
     """
-    last = folder / "last.pt"
-    if not last.exists() and not previous_of(last).exists():
+    last, previous = folder / "last.pt", previous_of(folder / "last.pt")
+    if not last.exists() and not previous.exists():
         return None
     try:
-        return checkpoint.read(last)
+        return last, checkpoint.read(last)
     except ArtifactError as error:
-        if not previous_of(last).exists():
+        if not previous.exists():
             raise
-        saved = checkpoint.read(previous_of(last))
+        saved = checkpoint.read(previous)
         epochs = len(saved["history"])
         emit(Notice(f"{error}; going back to the checkpoint before it, epoch {epochs}"))
-        return saved
+        return previous, saved
 
 
 def _continue(folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit) -> Saved:
-    remove_stale(folder)
-    saved = read_run(folder, emit)
-    if saved is None:
+    found = read_run(folder, emit)
+    if found is None:
         stored = recipes.load(str(folder / "recipe.yaml"))
     else:
-        stored = recipes.validate(saved["recipe"], where=str(folder / "last.pt"))
+        stored = recipes.validate(found[1]["recipe"], where=str(found[0]))
     if changed := recipes.differences(stored, recipe):
         raise UsageError(
             f"the run was started with another recipe; now {', '.join(changed)}",
             where=str(folder),
-            hint=f"mnistcli train --resume {folder}",
+            hint=f"mnistcli train --resume {shlex.quote(str(folder))}",
         )
-    if saved is not None and saved["data"] != data:
+    if found is None:
+        return None
+    if found[1]["data"] != data:
         raise ArtifactError(
             "the run was trained on other data", where=str(folder), hint="give its --data-dir again"
         )
-    return saved
+    if found[0] != folder / "last.pt":
+        bring_back_previous(folder / "last.pt")
+    return found[1]
 
 
 def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
@@ -92,10 +97,13 @@ def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
     found: list[tuple[bool, int, str, Path]] = []
     for folder in sorted(Path("checkpoints", file_name(recipe.model)).absolute().glob("*/")):
         try:
-            saved = read_run(folder, lambda _: None)
+            newest = read_run(folder, lambda _: None)
         except ArtifactError:
             continue
-        if saved is None or saved["recipe"] != recipe.model_dump() or saved["data"] != data:
+        if newest is None:
+            continue
+        _, saved = newest
+        if saved["recipe"] != recipe.model_dump() or saved["data"] != data:
             continue
         unfinished = saved["training"] is not None
         found.append((unfinished, len(saved["history"]), folder.name, folder))

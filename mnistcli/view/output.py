@@ -114,6 +114,13 @@ def silence(stream: TextIO) -> None:
         os.close(null)
 
 
+def show_cursor() -> None:
+    """Give a terminal its cursor back, whatever was drawing; for a process that ends at once."""
+    if is_terminal(sys.stdout):
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), b"\x1b[?25h")
+
+
 def tame_typer() -> None:
     """Keep Typer's help free of escape codes off a terminal; call before importing typer.
 
