@@ -20,17 +20,24 @@ Resume = Literal[False, "auto"] | Path
 
 
 def locate(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str]) -> Path:
-    """Return the folder of a run, made if new; nothing in it is read or changed yet.
+    """Return the folder of a run, made if new; nothing in it is read or changed yet."""
+    folder = foresee(recipe, out, resume, data)
+    if folder is None:
+        return _make_folder(recipe)
+    runlog.create(folder)
+    return folder
+
+
+def foresee(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str]) -> Path | None:
+    """Return the folder that `locate` would, None for a new one under its own name.
 
     `resume="auto"` without `out` looks below `checkpoints/<model>`.
     """
     if isinstance(resume, Path):
         return resume
-    if out is not None:
-        runlog.create(out)
-        return out
-    found = _find(recipe, data) if resume == "auto" else None
-    return found or _new_folder(recipe)
+    if out is None and resume == "auto":
+        return _find(recipe, data)
+    return out
 
 
 def open_run(
@@ -42,6 +49,13 @@ def open_run(
         UsageError: the folder holds another recipe's run, or something and is not to be resumed.
         ArtifactError: it was trained on other data.
     """
+    if resume and (folder / "recipe.yaml").is_file():
+        remove_stale(folder)
+    return peek(folder, recipe, resume, data, emit)
+
+
+def peek(folder: Path, recipe: Recipe, resume: Resume, data: dict[str, str], emit: Emit) -> Saved:
+    """Return and raise what `open_run` does, and change nothing."""
     if not resume or not (folder / "recipe.yaml").is_file():
         runlog.refuse_occupied(folder)
         return None
@@ -68,7 +82,6 @@ def read_run(folder: Path, emit: Emit) -> Saved:
 
 
 def _continue(folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit) -> Saved:
-    remove_stale(folder)
     saved = read_run(folder, emit)
     if saved is None:
         stored = recipes.load(str(folder / "recipe.yaml"))
@@ -102,13 +115,17 @@ def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
     return max(found)[-1] if found else None
 
 
-def _new_folder(recipe: Recipe) -> Path:
-    """Make `checkpoints/<model>/<time>-s<seed>`; two runs of one second get two names."""
+def new_folder(recipe: Recipe) -> Path:
+    """Return `checkpoints/<model>/<time>-s<seed>`."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    parent = Path("checkpoints", file_name(recipe.model))
+    return Path("checkpoints", file_name(recipe.model), f"{stamp}-s{recipe.seed}").absolute()
+
+
+def _make_folder(recipe: Recipe) -> Path:
+    """Make a new folder; two runs of one second get two names."""
+    first = new_folder(recipe)
     for attempt in range(1, 1000):
-        suffix = "" if attempt == 1 else f"-{attempt}"
-        folder = (parent / f"{stamp}-s{recipe.seed}{suffix}").absolute()
+        folder = first if attempt == 1 else first.with_name(f"{first.name}-{attempt}")
         if runlog.create_exclusively(folder):
             return folder
     raise AssertionError("a thousand runs started in one second")

@@ -77,7 +77,7 @@ class Output:
                 "exit_code": error.exit_code,
             }
             with contextlib.suppress(EnvironmentFault):  # the exit code has to say it
-                self.document({"error": fault} | getattr(error, "report", {}), ok=False)
+                self.document({"error": fault} | (getattr(error, "report", None) or {}), ok=False)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
