@@ -138,6 +138,7 @@ class RunRecorded:
 
     run_dir: str
     model: str
+    seed: int
     history: tuple[EpochMetrics, ...]
     confusion: list[list[int]]
     mistakes: tuple[Mistake, ...]

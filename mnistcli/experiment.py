@@ -199,6 +199,7 @@ def _recorded(plan: Plan, run: Run, current: state.TrainState, last: Evaluation)
     return RunRecorded(
         run_dir=str(run.folder),
         model=plan.entry.name,
+        seed=plan.recipe.seed,
         history=tuple(current.history),
         confusion=confusion(run.evaluation.labels.tolist(), last.predictions.tolist()),
         mistakes=mistakes(run.evaluation, last),

@@ -73,14 +73,15 @@ def predict(
     output = Output("predict", json, quiet, progress)
     show_predictions(output, found)
     if faults:
-        raise _joined(faults, report)
+        raise _joined(faults, len(images), report)
     output.document(report)
 
 
-def _joined(faults: list[ArtifactError], report: dict[str, Any]) -> ArtifactError:
-    """Return one error that names every file that can't be read, with what was found of others."""
-    first = faults[0]
-    others = "".join(f"; {fault}" for fault in faults[1:])
-    error = ArtifactError(first.what, where=first.where + others, hint=first.hint)
+def _joined(faults: list[ArtifactError], asked: int, report: dict[str, Any]) -> ArtifactError:
+    """Return one error that names every unread file; its report has what the others showed."""
+    error = faults[0]
+    if len(faults) > 1:
+        files = "; ".join(f"{fault.where}: {fault.what}" for fault in faults)
+        error = ArtifactError(f"{len(faults)} of {asked} pictures not read", where=files)
     error.report = report
     return error

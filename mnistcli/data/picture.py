@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from mnistcli.data.mnist import SIDE
@@ -23,6 +23,7 @@ from mnistcli.errors import ArtifactError
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # no format that starts a program
 MAX_PIXELS = 64_000_000
+_KNOWN = f"a file in one of {', '.join(FORMATS)}"
 Polarity = Literal["dark on light", "light on dark"]
 
 _BOX = 20
@@ -129,10 +130,10 @@ def _read_grey(path: Path) -> tuple[Tensor, int, int]:
         raise
     except FileNotFoundError as error:
         raise ArtifactError("no such picture", where=str(path)) from error
+    except UnidentifiedImageError as error:
+        raise ArtifactError("not a picture", where=str(path), hint=_KNOWN) from error
     except Exception as error:  # whatever Pillow raises on a damaged file
-        raise ArtifactError(
-            f"can't read the picture: {error}", where=str(path), hint=f"one of {', '.join(FORMATS)}"
-        ) from error
+        raise ArtifactError(f"can't read the picture: {error}", where=str(path)) from error
 
 
 def _grey(image: Image.Image) -> Tensor:

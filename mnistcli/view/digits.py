@@ -34,10 +34,12 @@ def draw(console: Console, pixels: bytes, box: Box = WHOLE) -> list[Text]:
         line = Text()
         for column in box.columns:
             upper, lower = (pixels[y * _SIDE + column] for y in (row, row + 1))
-            if grey:
-                line.append("▀", f"rgb({upper},{upper},{upper}) on rgb({lower},{lower},{lower})")
+            shape = _HALVES[2 * (upper > 127) + (lower > 127)]
+            if grey:  # a plain cell keeps its shape, so that copied text still shows the digit
+                glyph = shape if upper == lower else "▀"
+                line.append(glyph, f"rgb({upper},{upper},{upper}) on rgb({lower},{lower},{lower})")
             else:
-                line.append(_HALVES[2 * (upper > 127) + (lower > 127)])
+                line.append(shape)
         lines.append(line)
     return lines
 

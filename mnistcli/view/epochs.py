@@ -68,12 +68,16 @@ def row(metrics: EpochMetrics, epochs: int) -> dict[str, Any]:
     }
 
 
+def _threads(count: int) -> str:
+    return f"{count} thread" + "s" * (count != 1)
+
+
 def headline(started: RunStarted, version: str) -> list[str]:
     """Return what is about to be trained, part by part."""
     chosen = started.runtime
     changes = [*started.changes]
     changes[:1] = [f"changed: {change}" for change in changes[:1]]
-    threads = [f"{chosen['threads']} threads"] if chosen["device"] == "cpu" else []
+    threads = [_threads(chosen["threads"])] if chosen["device"] == "cpu" else []
     return [
         f"mnistcli {version}",
         started.model,

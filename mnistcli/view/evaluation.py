@@ -133,11 +133,10 @@ def _show_confusion(output: Output, matrix: Sequence[Sequence[int]]) -> None:
         (count for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j), default=0
     )
     for digit, row in enumerate(matrix):
-        line = Text(f"{digit:>5}", style="dim")
+        line = Text().append(f"{digit:>5}", style="dim")
         for predicted, count in enumerate(row):
             line.append(f"{count or '·':>6}", style=_heat(count, most, digit == predicted))
         console.print(line)
-    console.print()
 
 
 def _heat(count: int, most: int, diagonal: bool) -> str:

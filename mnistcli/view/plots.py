@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SIDE, _CELL = 28, 40  # pixels of a digit, and of its place on the sheet
+_SIDE, _CELL, _ROW = 28, 34, 41  # pixels of a digit, and of its place on the sheet
 _ACROSS, _MOST = 10, 60
 _TRAIN, _EVALUATED, _MARK = "#7f7f7f", "#1f77b4", "#d62728"
 _RIGHT = "#2e7d32"
@@ -29,8 +29,9 @@ _RIGHT = "#2e7d32"
 def save_run(event: RunRecorded) -> None:
     """Write curves.png, confusion.png and misclassified.png into the run's folder."""
     folder, last = Path(event.run_dir), event.history[-1]
-    write_atomically(folder / "curves.png", curves(event.history, event.model, event.target))
-    save_evaluation(folder, event.confusion, event.mistakes, f"{event.model} · {last.split} set")
+    title = f"{event.model} · seed {event.seed}"
+    write_atomically(folder / "curves.png", curves(event.history, title, event.target))
+    save_evaluation(folder, event.confusion, event.mistakes, f"{title} · {last.split} set")
 
 
 def save_evaluation(
@@ -41,33 +42,43 @@ def save_evaluation(
     write_atomically(folder / "misclassified.png", misclassified(mistakes, title))
 
 
-def curves(history: Sequence[EpochMetrics], model: str, target: str) -> bytes:
-    """Draw accuracy, loss and learning rate by epoch; return the PNG."""
-    last = history[-1]
-    split = last.split
+def curves(history: Sequence[EpochMetrics], title: str, target: str) -> bytes:
+    """Draw accuracy, loss and learning rate by epoch; return the PNG.
+
+    Accuracy is spread as its error is on a logarithmic axis: 99 and 99.5 % lie as far apart as
+    98 and 99.
+    """
+    last, split = history[-1], history[-1].split
+    best = next(m for m in history if m.eval_correct == last.best_correct)
     figure = _figure(7.5, 8.5)
     accuracy, loss, lr = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2, 1.4])
     epochs = [m.epoch for m in history]
-    _line(accuracy, epochs, [100 * m.train_correct / m.train_total for m in history], "train")
-    _line(accuracy, epochs, [100 * m.accuracy for m in history], split)
-    accuracy.axhline(float(target), color=_MARK, linewidth=1, linestyle=":", label=f"> {target} %")
-    best = next(m for m in history if m.eval_correct == last.best_correct)
+    least = 50 / last.eval_total  # half a picture: an error of 0 has no place on the axis
+    errors = [max(least, 100 - 100 * m.accuracy) for m in history]
+    trained = [max(least, 100 - 100 * m.train_correct / m.train_total) for m in history]
+    _line(accuracy, epochs, trained, "train")
+    _line(accuracy, epochs, errors, split)
+    accuracy.axhline(
+        max(least, 100 - float(target)), color=_MARK, linestyle=":", label=f"goal: > {target} %"
+    )
     accuracy.plot(
-        best.epoch, 100 * best.accuracy, "o", color=_MARK, fillstyle="none", markersize=9,
+        best.epoch, errors[best.epoch - 1], "o", color=_MARK, fillstyle="none", markersize=9,
         label=f"best {percent(best.accuracy)} (picked on {split})",
     )  # fmt: skip
+    _spread(accuracy)
     _line(loss, epochs, [m.train_loss for m in history], "train")
     _line(loss, epochs, [m.eval_loss for m in history], split)
+    loss.set_yscale("log")
     _line(lr, epochs, [m.lr for m in history], "learning rate")
     for axes, name in ((accuracy, "accuracy, %"), (loss, "loss, nats"), (lr, "learning rate")):
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
     accuracy.legend(loc="lower right")
     loss.legend(loc="upper right")
-    lr.set_yscale("log" if all(m.lr > 0 for m in history) else "linear")
-    lr.set_xlabel("epoch (training figures: on augmented pictures, learning rate: at its end)")
+    lr.set_ylim(bottom=0)
+    lr.set_xlabel("epoch (training figures: on augmented pictures; learning rate: at its end)")
     lr.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(f"{model}: last epoch {percent(last.accuracy)} on the {split} set")
+    figure.suptitle(f"{title}: last epoch {percent(last.accuracy)} on the {split} set")
     return _png(figure)
 
 
@@ -103,20 +114,21 @@ def misclassified(mistakes: Sequence[Mistake], title: str) -> bytes:
     """Draw a sheet of the surest mistakes, each with true → read as and confidence."""
     shown = mistakes[:_MOST]
     rows = max(1, -(-len(shown) // _ACROSS))
-    figure = _figure(10, 1 + 1.25 * rows)
+    figure = _figure(10, 0.5 + 10 / (_CELL * _ACROSS) * _ROW * rows)
     axes = figure.subplots()
     axes.set_axis_off()
-    sheet = [[255] * (_CELL * _ACROSS) for _ in range((_CELL + 6) * rows)]
+    sheet = [[255] * (_CELL * _ACROSS) for _ in range(_ROW * rows)]
     for place, one in enumerate(shown):
-        left, top = place % _ACROSS * _CELL, place // _ACROSS * (_CELL + 6)
+        left, top = place % _ACROSS * _CELL, place // _ACROSS * _ROW
         for y in range(_SIDE):
             ink = one.pixels[y * _SIDE : (y + 1) * _SIDE]
             sheet[top + y][left : left + _SIDE] = [255 - value for value in ink]
         caption = f"{one.label}→{one.prediction}  {100 * one.confidence:.0f} %\n#{one.index}"
         axes.text(left + _SIDE / 2, top + _SIDE + 1, caption, ha="center", va="top", fontsize=8)
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    which = "all" if len(shown) == len(mistakes) else f"the {len(shown)} surest of"
-    axes.set_title(f"{title}: {which} {integer(len(mistakes))} misread, true→read as, confidence")
+    all_of = "all" if len(shown) == len(mistakes) else f"the {len(shown)} surest of"
+    which = f"{all_of} {integer(len(mistakes))} misread, true→read as, confidence"
+    axes.set_title(f"{title}: {which if shown else 'no picture misread'}")
     return _png(figure)
 
 
@@ -126,6 +138,17 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _spread(axes: Axes) -> None:
+    """Turn an axis of errors in percent into one of accuracies."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.invert_yaxis()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 - error:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _line(axes: Axes, epochs: Sequence[int], values: Sequence[float], name: str) -> None:
