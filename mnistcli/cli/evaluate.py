@@ -89,12 +89,12 @@ def evaluate(
         result = found.evaluation
         columns = found.labels, result.predictions.tolist(), result.confidences.tolist()
         write_atomically(predictions, predictions_csv(*columns).encode())
+    output = Output("evaluate", json, quiet, progress)
+    show_evaluation(output, found.report, found.checks, found.mistakes)
     if out is not None:
         from mnistcli.view import plots
 
         runlog.create(out)
         title = f"{trained.entry.name} · {found.report['split']} set"
         plots.save_evaluation(out, found.report["confusion"], found.mistakes, title)
-    output = Output("evaluate", json, quiet, progress)
-    show_evaluation(output, found.report, found.checks, found.mistakes)
     options.conclude(output, found.report, require, [found.checks])

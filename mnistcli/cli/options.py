@@ -129,7 +129,8 @@ def check_gates(required: list[str], *, known: Sequence[str] = GATES) -> None:
     """Refuse a gate that this command can't judge."""
     for gate in required:
         if gate not in known:
-            raise UsageError(f"unknown gate {gate!r}", where="--require", hint=nearest(gate, known))
+            what = "this command can't judge gate" if gate in GATES else "unknown gate"
+            raise UsageError(f"{what} {gate!r}", where="--require", hint=nearest(gate, known))
 
 
 def conclude(

@@ -57,7 +57,7 @@ def _explain_failure(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise EnvironmentFault(
-            f"can't make run folder {folder}: {error.strerror}", hint="name another --out"
+            f"can't make folder {folder}: {error.strerror}", hint="name another --out"
         ) from error
 
 

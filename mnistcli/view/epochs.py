@@ -68,7 +68,8 @@ def row(metrics: EpochMetrics, epochs: int) -> dict[str, Any]:
     }
 
 
-def _threads(count: int) -> str:
+def threads_text(count: int) -> str:
+    """Return "1 thread" or "2 threads"."""
     return f"{count} thread" + "s" * (count != 1)
 
 
@@ -77,7 +78,7 @@ def headline(started: RunStarted, version: str) -> list[str]:
     chosen = started.runtime
     changes = [*started.changes]
     changes[:1] = [f"changed: {change}" for change in changes[:1]]
-    threads = [_threads(chosen["threads"])] if chosen["device"] == "cpu" else []
+    threads = [threads_text(chosen["threads"])] if chosen["device"] == "cpu" else []
     return [
         f"mnistcli {version}",
         started.model,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnistcli.errors import EnvironmentFault
 from mnistcli.events import EpochMetrics, Mistake, RunRecorded
 from mnistcli.files import write_atomically
 from mnistcli.view.tables import integer, percent
@@ -135,8 +136,12 @@ def misclassified(mistakes: Sequence[Mistake], title: str) -> bytes:
 def _figure(width: float, height: float) -> Figure:
     """Return an empty figure, its size in inches."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its font cache is no news to a user
-    from matplotlib.figure import Figure
-
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EnvironmentFault(
+            f"can't draw a picture: {error}", hint="pip install matplotlib"
+        ) from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mnistcli.results.goal import Check
+from mnistcli.view.epochs import threads_text
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, integer, plain_line
 from mnistcli.view.verdict import show_goal
@@ -39,6 +40,8 @@ def _draw(output: Output, report: dict[str, Any]) -> None:
     """Print what would be done as names and values; paths are never broken."""
     runtime, console = report["runs"][0]["runtime"], output.console()
     changed = f" (changed: {', '.join(report['changes'])})" if report["changes"] else ""
+    on_cpu = runtime["device"] == "cpu"
+    threads = f", {threads_text(runtime['threads'])}" if on_cpu else ""
     reason = f": {runtime['compile_reason']}" if runtime["compile_reason"] else ""
     lines = {
         "model": f"{report['model']}, {integer(report['parameters'])} parameters, "
@@ -48,8 +51,7 @@ def _draw(output: Output, report: dict[str, Any]) -> None:
         f"of {integer(report['batch_size'])} pictures: {integer(report['steps'])} steps",
         "pictures": f"{integer(report['train_images'])} to train, "
         f"{integer(report['evaluation_images'])} to evaluate ({report['split']})",
-        "device": f"{runtime['device']} {runtime['device_name']}, {runtime['threads']} threads, "
-        f"{runtime['precision']}",
+        "device": f"{runtime['device']} {runtime['device_name']}, {runtime['precision']}{threads}",
         "compile": ("compiled" if runtime["compiled"] else "eager") + reason,
     }
     for name, value in lines.items():
