@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.console import Console
 from mnistcli.events import EpochFinished, EpochMetrics, RunStarted
 from mnistcli.view import epochs
 from mnistcli.view.live import LiveView
+from mnistcli.view.output import is_terminal
 from mnistcli.view.replay import Recording
 from mnistcli.view.tables import fill
 
@@ -74,3 +76,17 @@ def test_a_long_course_has_sixty_bars_from_first_to_last() -> None:
     bars = epochs.sparkline(list(range(1000)))
     assert (len(bars), bars[0], bars[-1]) == (60, "▁", "█")
     assert epochs.sparkline([5, 5]) == "▁▁"
+
+
+@pytest.mark.parametrize(
+    ("term", "encoding", "drawn"),
+    [("xterm", "utf-8", True), ("xterm", "latin-1", False), ("dumb", "utf-8", False)],
+)
+def test_a_terminal_is_drawn_on_where_it_takes_blocks(
+    term: str, encoding: str, drawn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    main, worker = os.openpty()
+    with open(worker, "w", encoding=encoding) as stream:
+        assert is_terminal(stream) is drawn
+    os.close(main)

@@ -40,7 +40,7 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE...",
+            metavar="IMAGE",
             help="Pictures of one digit each: PNG, JPEG, GIF, BMP, TIFF, WebP or PPM, of any size.",
         ),
     ],
