@@ -141,7 +141,7 @@ def _show_confusion(output: Output, matrix: Sequence[Sequence[int]]) -> None:
 
 def _heat(count: int, most: int, diagonal: bool) -> str:
     if diagonal:
-        return "green"
+        return "bold"
     if not count:
         return "dim"
     # Both colours are set, so that the words stay readable on a dark and on a light terminal.

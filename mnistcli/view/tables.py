@@ -130,4 +130,5 @@ def _draw(columns: Sequence[Column], rows: Sequence[Row], title: str) -> Table:
 
 
 def _style(cell: str) -> str:
-    return {"PASS": "bold green", "FAIL": "bold red"}.get(cell, "")
+    """Return the style of a verdict: both colours set, readable on dark and on light."""
+    return {"PASS": "black on green", "FAIL": "bold white on red"}.get(cell, "")
