@@ -97,5 +97,53 @@ class RunFinished:
     stopped_early: bool
 
 
-Event = Notice | RunStarted | BatchFinished | EpochFinished | RunFinished
+@dataclass(frozen=True)
+class Mistake:
+    """A misread picture: its index among the evaluated ones, and its 784 grey bytes."""
+
+    index: int
+    label: int
+    prediction: int
+    confidence: float
+    pixels: bytes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network reads in a person's picture; `top` are (digit, probability), best first."""
+
+    file: str
+    width: int
+    height: int
+    polarity: str
+    top: tuple[tuple[int, float], ...]
+    pixels: bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values without the pixels."""
+        return {
+            "file": self.file,
+            "digit": self.top[0][0],
+            "probability": self.top[0][1],
+            "top": [{"digit": digit, "probability": share} for digit, share in self.top],
+            "polarity": self.polarity,
+            "width": self.width,
+            "height": self.height,
+        }
+
+
+@dataclass(frozen=True)
+class RunRecorded:
+    """A run's result is written; what its pictures are drawn from, the surest mistake first."""
+
+    run_dir: str
+    model: str
+    seed: int
+    history: tuple[EpochMetrics, ...]
+    confusion: list[list[int]]
+    mistakes: tuple[Mistake, ...]
+    target: str
+
+
+Event = Notice | RunStarted | BatchFinished | EpochFinished | RunFinished | RunRecorded
 Emit = Callable[[Event], None]

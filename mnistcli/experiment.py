@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mnistcli.audit import audit
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, runtime, state
-from mnistcli.engine.evaluate import Evaluation, evaluate
+from mnistcli.engine.evaluate import Evaluation, evaluate, mistakes
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.train import Run, train
-from mnistcli.events import Emit, Notice, RunStarted
+from mnistcli.events import Emit, Notice, RunRecorded, RunStarted
 from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results import goal, result, runlog
+from mnistcli.results.confusion import confusion
 from mnistcli.results.goal import Limits
 from mnistcli.results.resume import Resume, Saved, locate, open_run
 
@@ -42,6 +44,10 @@ class Plan:
     limits: Limits
     request: Request
 
+    def out_of(self, seed: int) -> Path | None:
+        """Return the folder that was named for a seed's run."""
+        return self.out / f"s{seed}" if self.out is not None and len(self.seeds) > 1 else self.out
+
 
 @dataclass(frozen=True)
 class Outside:
@@ -63,25 +69,41 @@ class Setting:
 
 def run_seeds(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
     """Train every seed in turn, the compiled network reused; return their results in order."""
+    dataset, chosen = prepare(plan, outside.emit)
+    setting = Setting(dataset, chosen, outside, {})
+    return [_run_seed(plan, seed, setting) for seed in plan.seeds]
+
+
+def prepare(plan: Plan, emit: Emit) -> tuple[mnist.Dataset, Runtime]:
+    """Check the network, decide the runtime, read the data; nothing is made yet."""
     build(plan.entry, plan.recipe.model_args)  # a broken network is found before anything is made
     chosen = runtime.decide(plan.request)
     dataset = mnist.load(plan.data_dir)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
     chosen = runtime.choose_compile(chosen, plan.request.compile, images_to_train=images)
     if chosen.device_reason is not None:
-        outside.emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
+        emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
     if chosen.compile_reason is not None:
-        outside.emit(Notice(f"not compiled: {chosen.compile_reason}"))
-    setting = Setting(dataset, chosen, outside, {})
-    return [_run_seed(plan, seed, setting) for seed in plan.seeds]
+        emit(Notice(f"not compiled: {chosen.compile_reason}"))
+    return dataset, chosen
+
+
+def parts(dataset: mnist.Dataset, recipe: Recipe) -> tuple[mnist.Labelled, mnist.Labelled]:
+    """Return the pictures to train on and to evaluate on."""
+    return mnist.validation_parts(dataset) if recipe.validation else (dataset.train, dataset.test)
+
+
+def announce(unlike: tuple[str, ...], emit: Emit) -> None:
+    """Say what keeps a resumed run from being bit-identical."""
+    if unlike:
+        emit(Notice(f"not bit-identical to an uninterrupted run: {', '.join(unlike)}"))
 
 
 def _run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
     """Train one seed in its own folder, or return the result that is there already."""
     plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
     hashes, emit = setting.dataset.hashes, setting.outside.emit
-    out = plan.out / f"s{seed}" if plan.out is not None and len(plan.seeds) > 1 else plan.out
-    folder = locate(plan.recipe, out, plan.resume, hashes)
+    folder = locate(plan.recipe, plan.out_of(seed), plan.resume, hashes)
     with runlog.lock(folder):
         saved = open_run(folder, plan.recipe, plan.resume, hashes, emit)
         finished = saved is not None and saved["training"] is None
@@ -101,15 +123,12 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
         runlog.write_recipe(folder, plan.recipe)
     else:
         chosen, unlike = runtime.restore(saved["runtime"], plan.request)
-        if unlike:
-            outside.emit(Notice(f"not bit-identical to an uninterrupted run: {', '.join(unlike)}"))
+        announce(unlike, outside.emit)
     runtime.use_threads(chosen.threads)
     environment = {"started": result.now(), "runtime": chosen.to_dict(), **state.versions()}
     runlog.write_json(folder / "env.json", result.environment() | environment)
-    parts = (dataset.train, dataset.test)
-    if plan.recipe.validation:
-        parts = mnist.validation_parts(dataset)
-    training, evaluation = (part.to(chosen.torch_device) for part in parts)
+    placed = (part.to(chosen.torch_device) for part in parts(dataset, plan.recipe))
+    training, evaluation = placed
     current = state.create(plan.entry, plan.recipe, chosen, setting.compiled.get(chosen))
     setting.compiled[chosen] = current.model
     if saved is not None:
@@ -124,7 +143,9 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
         assert saved is not None
         checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
         last = evaluate(current.evaluated, evaluation)
-    return _write_result(plan, run, current, last, dataset)
+    record = _write_result(plan, run, current, last, dataset)
+    outside.emit(_recorded(plan, run, current, last))
+    return record
 
 
 def _started(plan: Plan, run: Run, current: state.TrainState) -> RunStarted:
@@ -152,7 +173,9 @@ def _write_result(
         {
             "split": run.split,
             "data": dataset.hashes,
+            "labels": run.evaluation.labels.cpu().to(torch.uint8),
             "predictions": last.predictions,
+            "confidences": last.confidences,
             "correct": last.predictions == run.evaluation.labels.cpu(),
         },
     )
@@ -170,3 +193,15 @@ def _write_result(
     }
     runlog.write_json(run.folder / "result.json", record)
     return record
+
+
+def _recorded(plan: Plan, run: Run, current: state.TrainState, last: Evaluation) -> RunRecorded:
+    return RunRecorded(
+        run_dir=str(run.folder),
+        model=plan.entry.name,
+        seed=plan.recipe.seed,
+        history=tuple(current.history),
+        confusion=confusion(run.evaluation.labels.tolist(), last.predictions.tolist()),
+        mistakes=mistakes(run.evaluation, last),
+        target=plan.limits.target,
+    )

@@ -140,7 +140,7 @@ def train_small(cli: Cli, small_data: Path, tmp_path: Path) -> Cli:
 
     def call(*arguments: str, out: str = "run") -> subprocess.CompletedProcess[str]:
         base = ["train", "--model", "v3", "--epochs", "2", "--data-dir", str(small_data)]
-        return cli(*base, "--out", str(tmp_path / out), *arguments)
+        return cli(*base, "--no-plots", "--out", str(tmp_path / out), *arguments)
 
     return call
 

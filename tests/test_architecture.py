@@ -19,7 +19,7 @@ LAYERS = (
     {"models", "data"},
     {"engine"},
     {"audit", "results", "bench"},
-    {"experiment", "trained", "view"},
+    {"experiment", "trained", "rehearsal", "view"},
     {"cli", "__main__"},
 )
 
@@ -72,6 +72,8 @@ def test_each_library_has_its_owner() -> None:
     assert owners({"rich"}) == {"view"}
     assert owners({"typer"}) == {"cli"}
     assert owners({"torchinfo"}) == {"audit"}
+    assert owners({"matplotlib"}) == {"view"}
+    assert owners({"PIL"}) <= {"data", "bench"}
     assert owners({"click"}) == set()
 
 

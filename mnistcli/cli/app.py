@@ -20,7 +20,7 @@ view.tame_typer()
 
 import typer  # noqa: E402
 
-from mnistcli.cli import bench, compare, evaluate, summary, train  # noqa: E402
+from mnistcli.cli import bench, compare, evaluate, predict, summary, train  # noqa: E402
 
 _EXIT_CODES = """
 **Exit codes**: 0 done · 1 unexpected error · 2 wrong option, recipe or model ·
@@ -36,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, summary, evaluate, compare, bench):
+for module in (train, summary, evaluate, compare, predict, bench):
     module.register(app)
 
 

@@ -12,14 +12,14 @@ import typer
 from mnistcli.cli import options, signals
 from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.events import BatchFinished, Event, RunStarted
+from mnistcli.events import BatchFinished, Event, Notice, RunRecorded, RunStarted
 from mnistcli.models.registry import resolve
 from mnistcli.recipe import describe
 from mnistcli.results.goal import judge_result
 from mnistcli.results.result import summarise
 from mnistcli.results.runlog import record
 from mnistcli.view.output import Output
-from mnistcli.view.run import live_or_plain
+from mnistcli.view.run import draw_run, live_or_plain
 from mnistcli.view.verdict import show_results
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    plots: options.Plots = True,
+    dry_run: options.DryRun = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     compile: options.Compile = "auto",
@@ -178,10 +180,15 @@ def train(
         seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,
         limits=limits, request=Request(device, precision, compile, threads),
     )  # fmt: skip
-    _run(plan, output, require)
+    if dry_run:
+        from mnistcli.cli.rehearsal import rehearse
+
+        rehearse(plan, output, require)
+    else:
+        _run(plan, output, require, plots=plots)
 
 
-def _run(plan: Plan, output: Output, require: list[str]) -> None:
+def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None:
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
     from mnistcli.experiment import Outside, run_seeds
 
@@ -194,6 +201,8 @@ def _run(plan: Plan, output: Output, require: list[str]) -> None:
         signals.flag.deferred |= isinstance(event, BatchFinished)
         record(event)
         view(event)
+        if plots and isinstance(event, RunRecorded) and (fault := draw_run(event)):
+            view(Notice(fault))
 
     try:
         with view:

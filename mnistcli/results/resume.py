@@ -21,17 +21,24 @@ Resume = Literal[False, "auto"] | Path
 
 
 def locate(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str]) -> Path:
-    """Return the folder of a run, made if new; nothing in it is read or changed yet.
+    """Return the folder of a run, made if new; nothing in it is read or changed yet."""
+    folder = foresee(recipe, out, resume, data)
+    if folder is None:
+        return _make_folder(recipe)
+    runlog.create(folder)
+    return folder
+
+
+def foresee(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str]) -> Path | None:
+    """Return the folder that `locate` would, None for a new one under its own name.
 
     `resume="auto"` without `out` looks below `checkpoints/<model>`.
     """
     if isinstance(resume, Path):
         return resume
-    if out is not None:
-        runlog.create(out)
-        return out
-    found = _find(recipe, data) if resume == "auto" else None
-    return found or _new_folder(recipe)
+    if out is None and resume == "auto":
+        return _find(recipe, data)
+    return out
 
 
 def open_run(
@@ -44,6 +51,23 @@ def open_run(
         ArtifactError: it was trained on other data.
     """
     remove_stale(folder)
+    found = _open(folder, recipe, resume, data, emit)
+    if found is None:
+        return None
+    if found[0] != folder / "last.pt":
+        bring_back_previous(folder / "last.pt")
+    return found[1]
+
+
+def peek(folder: Path, recipe: Recipe, resume: Resume, data: dict[str, str], emit: Emit) -> Saved:
+    """Return and raise what `open_run` does, and change nothing."""
+    found = _open(folder, recipe, resume, data, emit)
+    return None if found is None else found[1]
+
+
+def _open(
+    folder: Path, recipe: Recipe, resume: Resume, data: dict[str, str], emit: Emit
+) -> tuple[Path, dict[str, Any]] | None:
     if not resume or not (folder / "recipe.yaml").is_file():
         runlog.refuse_occupied(folder)
         return None
@@ -69,7 +93,9 @@ def read_run(folder: Path, emit: Emit) -> tuple[Path, dict[str, Any]] | None:
         return previous, saved
 
 
-def _continue(folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit) -> Saved:
+def _continue(
+    folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit
+) -> tuple[Path, dict[str, Any]] | None:
     found = read_run(folder, emit)
     if found is None:
         stored = recipes.load(str(folder / "recipe.yaml"))
@@ -81,15 +107,11 @@ def _continue(folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit) ->
             where=str(folder),
             hint=f"mnistcli train --resume {shlex.quote(str(folder))}",
         )
-    if found is None:
-        return None
-    if found[1]["data"] != data:
+    if found is not None and found[1]["data"] != data:
         raise ArtifactError(
             "the run was trained on other data", where=str(folder), hint="give its --data-dir again"
         )
-    if found[0] != folder / "last.pt":
-        bring_back_previous(folder / "last.pt")
-    return found[1]
+    return found
 
 
 def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
@@ -110,13 +132,17 @@ def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
     return max(found)[-1] if found else None
 
 
-def _new_folder(recipe: Recipe) -> Path:
-    """Make `checkpoints/<model>/<time>-s<seed>`; two runs of one second get two names."""
+def new_folder(recipe: Recipe) -> Path:
+    """Return `checkpoints/<model>/<time>-s<seed>`."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    parent = Path("checkpoints", file_name(recipe.model))
+    return Path("checkpoints", file_name(recipe.model), f"{stamp}-s{recipe.seed}").absolute()
+
+
+def _make_folder(recipe: Recipe) -> Path:
+    """Make a new folder; two runs of one second get two names."""
+    first = new_folder(recipe)
     for attempt in range(1, 1000):
-        suffix = "" if attempt == 1 else f"-{attempt}"
-        folder = (parent / f"{stamp}-s{recipe.seed}{suffix}").absolute()
+        folder = first if attempt == 1 else first.with_name(f"{first.name}-{attempt}")
         if runlog.create_exclusively(folder):
             return folder
     raise AssertionError("a thousand runs started in one second")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Output:
         """Return a rich console on stdout; rich reads NO_COLOR, TERM and COLUMNS."""
         from rich.console import Console
 
+        if isinstance(sys.stdout, io.TextIOWrapper):  # `--progress live` on any encoding
+            sys.stdout.reconfigure(errors="replace")
         return Console(highlight=False, markup=False, emoji=False, force_terminal=self.live or None)
 
     def product(self, line: str) -> None:
@@ -77,14 +80,18 @@ class Output:
                 "exit_code": error.exit_code,
             }
             with contextlib.suppress(EnvironmentFault):  # the exit code has to say it
-                self.document({"error": fault} | getattr(error, "report", {}), ok=False)
+                self.document({"error": fault} | (getattr(error, "report", None) or {}), ok=False)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a stream is a terminal that takes control codes; None is a closed one."""
+    """Return whether a stream is a terminal that takes control codes and block characters.
+
+    None is a closed stream. A block character that can't be encoded would end a run.
+    """
     return (
         stream is not None
         and stream.isatty()
+        and "utf" in (stream.encoding or "").lower()
         and os.environ.get("TERM", "") not in ("dumb", "unknown")
     )
 
