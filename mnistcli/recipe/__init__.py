@@ -1,12 +1,23 @@
 """The typed recipe: what decides a run's figures."""
 
 from mnistcli.recipe.reader import describe, differences, find, load, names, validate
-from mnistcli.recipe.schema import Adam, Augment, Muon, OneCycle, Optimizer, Plateau, Recipe, Sgd
+from mnistcli.recipe.schema import (
+    Adam,
+    Augment,
+    Muon,
+    Notes,
+    OneCycle,
+    Optimizer,
+    Plateau,
+    Recipe,
+    Sgd,
+)
 
 __all__ = [
     "Adam",
     "Augment",
     "Muon",
+    "Notes",
     "OneCycle",
     "Optimizer",
     "Plateau",

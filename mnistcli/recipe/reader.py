@@ -16,6 +16,8 @@ from mnistcli.recipe.schema import (
     Augment,
     Constant,
     Cosine,
+    Muon,
+    Notes,
     OneCycle,
     Plateau,
     Recipe,
@@ -67,9 +69,9 @@ def load(
 ) -> Recipe:
     """Read a recipe and apply changes; `source` is a path or a packaged name such as `v3`.
 
-    `model` replaces the recipe's network, with empty `model_args` where it is another one. Then
-    come `settings`, `dotted.key=value` strings, and `options`, values by dotted key; all go
-    through the same validation as the file.
+    `model` replaces the recipe's network, with empty `model_args` and no `notes` where it is
+    another one. Then come `settings`, `dotted.key=value` strings, and `options`, values by dotted
+    key; all go through the same validation as the file.
 
     Raises:
         UsageError: naming every problem at once, with its dotted path and the nearest valid key.
@@ -77,7 +79,7 @@ def load(
     path = find(source)
     values = _parse(path)
     if model is not None and model != values.get("model"):
-        values |= {"model": model, "model_args": {}}
+        values |= {"model": model, "model_args": {}, "notes": None}
     given = {setting.partition("=")[0].strip() for setting in settings}
     if twice := given & {*(options or {}), *(["model"] if model is not None else [])}:
         raise UsageError(f"{', '.join(sorted(twice))} is given by --set and by its own option")
@@ -204,9 +206,10 @@ def _keys_beside(parents: Sequence[str], values: dict[str, Any]) -> list[str]:
     section = values.get(parents[0])
     name = section.get("name") if isinstance(section, dict) else None
     variants: dict[str, tuple[type[Section], ...]] = {
-        "optim": (Sgd, Adam),
+        "optim": (Sgd, Adam, Muon),
         "schedule": (OneCycle, Cosine, Constant, Plateau),
         "augment": (Augment,),
+        "notes": (Notes,),
     }
     for variant in variants.get(parents[0], ()):
         field = variant.model_fields.get("name")
