@@ -10,9 +10,13 @@ if TYPE_CHECKING:
 
 
 class MnistcliError(Exception):
-    """Something a user can mend. `where` and `hint` may be empty."""
+    """Something a user can mend. `where` and `hint` may be empty.
+
+    `report` is what was found all the same; it goes into the JSON document.
+    """
 
     exit_code = 1
+    report: dict[str, Any] | None = None
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(what)

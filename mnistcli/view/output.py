@@ -77,16 +77,20 @@ class Output:
                 "exit_code": error.exit_code,
             }
             with contextlib.suppress(EnvironmentFault):  # the exit code has to say it
-                self.document({"error": fault} | getattr(error, "report", {}), ok=False)
+                self.document({"error": fault} | (getattr(error, "report", None) or {}), ok=False)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a stream is a terminal that takes control codes; None is a closed one."""
-    return (
-        stream is not None
-        and stream.isatty()
-        and os.environ.get("TERM", "") not in ("dumb", "unknown")
-    )
+    """Return whether a stream is a terminal that takes control codes."""
+    return why_plain(stream) is None
+
+
+def why_plain(stream: TextIO | None) -> str | None:
+    """Return why a stream takes no control codes, or None where it does; None is a closed one."""
+    if stream is None or not stream.isatty():
+        return "stdout is not a terminal"
+    term = os.environ.get("TERM", "")
+    return f"TERM is {term}" if term in ("dumb", "unknown") else None
 
 
 def write(stream: TextIO | None, line: str) -> bool:
