@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mnistcli.errors import BusyError, EnvironmentFault, UsageError
+from mnistcli.errors import ArtifactError, BusyError, EnvironmentFault, UsageError
 from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
 from mnistcli.files import is_ours, write_atomically
 from mnistcli.recipe import Recipe
@@ -118,6 +118,20 @@ def write_metrics(folder: Path, history: Sequence[EpochMetrics]) -> None:
     write_atomically(folder / "metrics.csv", table.getvalue().encode())
     lines = "".join(to_json(row) + "\n" for row in rows)
     write_atomically(folder / "metrics.jsonl", lines.encode())
+
+
+def read_metrics(folder: Path) -> list[EpochMetrics]:
+    """Return the epochs of a run from its metrics.jsonl.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [EpochMetrics(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError("no readable metrics of a run", where=str(path)) from error
 
 
 def to_json(value: Any) -> str:
