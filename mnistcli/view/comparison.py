@@ -117,13 +117,26 @@ def to_markdown(rows: Sequence[Row], *, difference: bool) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Return all public values, unrounded, as CSV."""
+    """Return all public values, unrounded, one plain value a cell."""
     text = io.StringIO()
-    public = [_public(row) for row in rows]
-    writer = csv.DictWriter(text, fieldnames=list(public[0]), lineterminator="\n")
+    flat = [_flat(row) for row in rows]
+    writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(public)
+    writer.writerows(flat)
     return text.getvalue()
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    """Return a row without lists: an interval is two columns, seeds are separated by spaces."""
+    flat: dict[str, Any] = {}
+    for key, value in _public(row).items():
+        if key == "interval":
+            flat |= {"interval_low": value[0], "interval_high": value[1]}
+        elif isinstance(value, list):
+            flat[key] = ("; " if key == "machines" else " ").join(map(str, value))
+        else:
+            flat[key] = value
+    return flat
 
 
 def _public(row: Row) -> dict[str, Any]:
