@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,7 +22,16 @@ view.tame_typer()
 
 import typer  # noqa: E402
 
-from mnistcli.cli import bench, compare, evaluate, signals, summary, train  # noqa: E402
+from mnistcli.cli import (  # noqa: E402
+    bench,
+    compare,
+    doctor,
+    evaluate,
+    report,
+    signals,
+    summary,
+    train,
+)
 
 _EXIT_CODES = """
 **Exit codes**: 0 done · 1 unexpected error · 2 wrong option, recipe or model ·
@@ -36,7 +47,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, summary, evaluate, compare, bench):
+for module in (train, summary, evaluate, compare, report, bench, doctor):
     module.register(app)
 
 
@@ -64,14 +75,40 @@ def run(arguments: Sequence[str]) -> int:
     output = view.Output(command, json="--json" in arguments)
     try:
         with signals.translated():
-            code = app(list(arguments) or ["--help"], prog_name="mnistcli", standalone_mode=False)
+            code = _dispatch(list(arguments), command, output)
         return code if isinstance(code, int) else 0
+    except BrokenPipeError:  # help's reader left; every write of ours is safe by itself
+        view.silence(sys.stdout)
+        return 0
     except (Exception, Interrupted) as error:
         if "--traceback" in arguments:
             view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
         fault = _explain(error, command)
         output.failure(fault)
         return fault.exit_code
+
+
+def _dispatch(words: list[str], command: str, output: view.Output) -> object:
+    """Call Typer; a `--json` before the command goes behind it, and help becomes a document."""
+    if not output.json:
+        return app(words or ["--help"], prog_name="mnistcli", standalone_mode=False)
+    if command:
+        place = words.index(command) + 1
+        words = [*(word for word in words[:place] if word != "--json"), "--json", *words[place:]]
+    elif not _asks_help(words):
+        raise UsageError("no command named", hint="mnistcli --help")
+    else:
+        words.remove("--json")
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text) if _asks_help(words) else contextlib.nullcontext():
+        code = app(words, prog_name="mnistcli", standalone_mode=False)
+    if text.getvalue():
+        output.document({"text": text.getvalue()})
+    return code
+
+
+def _asks_help(words: Sequence[str]) -> bool:
+    return bool({"-h", "--help", "--version"} & set(words))
 
 
 def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | Interrupted:

@@ -35,7 +35,7 @@ _EXAMPLES = """
 
     mnistcli train --model v3 --val --set optim.lr=0.2 --seeds 0-4
 
-    mnistcli train --model v3 --out "$HOME/v3" --resume auto --require goal --json > v3.json
+    mnistcli train --model v3 --out ~/v3 --resume auto --require goal > v3.log
 """
 
 
@@ -74,6 +74,7 @@ def train(
         str | None,
         typer.Option(
             help="Packaged name (baseline/v3) or YAML file.",
+            autocompletion=options.complete_recipes,
             show_default="the model's own",
             rich_help_panel=_RECIPE,
         ),
@@ -133,6 +134,7 @@ def train(
         typer.Option(
             metavar="auto|PATH",
             help="Continue the matching run, or the run in a folder.",
+            autocompletion=options.complete_resume,
             show_default="off",
             rich_help_panel=_RUN,
         ),
