@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 from mnistcli.errors import EnvironmentFault
@@ -34,7 +33,7 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}{_TEMPORARY}")
         try:
             with temporary.open("xb") as file:
                 file.write(data)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli, document
+from conftest import Cli, document, spawn
 
 from mnistcli.cli.app import app
 
@@ -81,6 +81,23 @@ def test_json_anywhere_on_the_line_is_one_document(line: str, cli: Cli) -> None:
 def test_json_before_the_command_is_json(cli: Cli) -> None:
     assert document(cli("--json", "summary", "v3").stdout)["command"] == "summary"
     assert "mnistcli" in document(cli("--version", "--json").stdout)["text"]
+
+
+def test_a_reader_of_help_may_leave(tmp_path: Path) -> None:
+    process = spawn("train", "--help")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+def test_help_starts_without_what_only_work_needs() -> None:
+    program = (
+        "import sys; from mnistcli.cli.app import run; run(['--help']); "
+        "print({'torch', 'pydantic', 'yaml', 'matplotlib', 'numpy'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
 def complete(words: str) -> list[str]:

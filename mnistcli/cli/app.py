@@ -77,9 +77,8 @@ def run(arguments: Sequence[str]) -> int:
         with signals.translated():
             code = _dispatch(list(arguments), command, output)
         return code if isinstance(code, int) else 0
-    except BrokenPipeError:  # help's reader left; every write of ours is safe by itself
-        view.silence(sys.stdout)
-        return 0
+    except SystemExit as end:  # completion is over; or the reader of help left, Typer's exit 1
+        return 0 if _asks_help(arguments) or not end.code else 1
     except (Exception, Interrupted) as error:
         if "--traceback" in arguments:
             view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnistcli import recipe as recipes
 from mnistcli.cli import options, signals
 from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.events import BatchFinished, Event, RunStarted
 from mnistcli.models.registry import resolve
-from mnistcli.recipe import describe
 from mnistcli.results.goal import judge_result
 from mnistcli.results.result import summarise
 from mnistcli.results.runlog import record
@@ -174,7 +174,7 @@ def train(
 
     if isinstance(asked.resume, Path) and (out is not None or len(numbers) > 1):
         raise UsageError("--resume PATH continues one run in its own folder", hint="--resume auto")
-    name, differing = describe(resolved)
+    name, differing = recipes.describe(resolved)
     plan = Plan(
         entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
         seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mnistcli import recipe as recipes
 from mnistcli.events import EpochMetrics
-from mnistcli.recipe import Notes
 from mnistcli.results.goal import GATES, Limits, judge_result
 from mnistcli.results.runlog import read_metrics
+
+if TYPE_CHECKING:
+    from mnistcli.recipe import Notes
 
 Result = dict[str, Any]
 PICTURES = ("curves.png", "confusion.png", "misclassified.png")
@@ -29,7 +31,7 @@ def words(result: Result) -> Notes:
         if own is not None and own not in published.values():
             return own
     said = None if result["changes"] else published.get(result["recipe"])
-    return said or Notes()
+    return said or recipes.Notes()
 
 
 def gates_passed(results: Sequence[Result]) -> dict[str, int]:
