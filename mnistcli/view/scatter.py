@@ -18,7 +18,7 @@ from mnistcli.view.tables import Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TICKS = (90, 95, 98, 99, 99.2, 99.4, 99.5, 99.6, 99.7, 99.8)
+_TICKS = (10, 50, 75, 90, 95, 98, 99, 99.2, 99.4, 99.5, 99.6, 99.7, 99.8)
 _LEAST_ERROR = 1e-4  # a run without an error still has a place on a logarithmic axis
 
 
@@ -72,10 +72,9 @@ def _draw_others(axes: Axes, rows: Sequence[Row]) -> None:
     )  # fmt: skip
     axes.axhline(1 - float(limits.target) / 100, color="0.7", linestyle="--", linewidth=1)
     axes.axvline(limits.max_params, color="0.7", linestyle="--", linewidth=1)
-    axes.annotate(
-        f"goal: > {limits.target} %, < {limits.max_params:,}",
-        (limits.max_params, 1 - float(limits.target) / 100), xytext=(-4, 4),
-        textcoords="offset points", ha="right", fontsize=8, color="0.4",
+    axes.text(
+        0.02, 1 - float(limits.target) / 100, f"goal: > {limits.target} %, < {limits.max_params:,}",
+        transform=axes.get_yaxis_transform(), va="bottom", fontsize=8, color="0.4",
     )  # fmt: skip
 
 
