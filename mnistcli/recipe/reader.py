@@ -118,13 +118,13 @@ def find(source: str) -> Path:
 
 
 def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
-    """Return the nearest packaged recipe's name and what differs from it, the seed aside."""
+    """Return the nearest packaged recipe and what differs from it, seed and network aside."""
     known = names()
     model = recipe.model if recipe.model in known else "v3"
     candidates = []
     for name in (model, f"baseline/{model}"):
         if name in known:
-            packaged_recipe = load(name).model_copy(update={"seed": recipe.seed})
+            packaged_recipe = load(name, model=recipe.model, options={"seed": recipe.seed})
             candidates.append((name, differences(packaged_recipe, recipe)))
     return min(candidates, key=lambda candidate: len(candidate[1]))
 

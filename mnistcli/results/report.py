@@ -24,14 +24,16 @@ def words(result: Result) -> Notes:
 
     Packaged words are about the recipe as it is packaged: a changed one does not inherit them.
     """
-    published = {name: recipes.load(name).notes for name in recipes.names()}
+    published = {name: recipes.load(name) for name in recipes.names()}
     stored = Path(result["run"], "recipe.yaml") if "run" in result else None
     if stored is not None and stored.is_file():
         own = recipes.load(str(stored)).notes
-        if own is not None and own not in published.values():
+        if own is not None and own not in [one.notes for one in published.values()]:
             return own
-    said = None if result["changes"] else published.get(result["recipe"])
-    return said or recipes.Notes()
+    said = published.get(result["recipe"])
+    if said is None or said.notes is None or said.model != result["model"] or result["changes"]:
+        return recipes.Notes()
+    return said.notes
 
 
 def gates_passed(results: Sequence[Result]) -> dict[str, int]:
