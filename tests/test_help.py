@@ -16,12 +16,12 @@ from mnistcli.cli.app import app
 COMMANDS = [str(info.name) for info in app.registered_commands]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_ends_with_three_whole_examples_the_last_for_a_script(
     command: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    _, _, text = cli(command, "--help").stdout.partition(" Examples")
+    _, _, text = cli(*command.split(), "--help").stdout.partition(" Examples")
     examples = [line.strip() for line in text.splitlines() if line.strip()]
     assert len(examples) == 3
     assert all(line.startswith(f"mnistcli {command}") for line in examples)  # none is wrapped
@@ -60,6 +60,8 @@ def test_every_command_has_the_shared_options(command: str, cli: Cli) -> None:
         ("evaluate v3 --require accurcy", "accuracy"),
         ("doctor --require compler", "compiler"),
         ("compare --format tabel", "table"),
+        ("train --model v3 --compile onn", "on"),
+        ("summary net.py", "net.py:FACTORY"),
     ],
 )
 def test_a_wrong_word_names_the_nearest(line: str, expected: str, cli: Cli) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from mnistcli.errors import (
     Interrupted,
     MnistcliError,
     UsageError,
+    nearest,
 )
 from mnistcli.view import output as view
 
@@ -39,9 +41,19 @@ _EXIT_CODES = """
 5 environment (device, disk, permission, memory, compiler) · 6 training diverged ·
 7 run folder busy · 129, 130, 143 stopped by a signal, resumable
 """
+_EXAMPLES = """
+**Examples**
+
+    mnistcli train --model v3 --epochs 15
+
+    mnistcli summary v2
+
+    mnistcli train --model v3 --out ~/v3 --resume auto --require goal > v3.log
+"""
 
 app = typer.Typer(
     name="mnistcli",
+    epilog=_EXAMPLES,
     help="Train, audit, evaluate and compare very small MNIST networks." + "\n\n" + _EXIT_CODES,
     rich_markup_mode="markdown",
     no_args_is_help=True,
@@ -124,7 +136,10 @@ def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | In
                 else f"mnistcli {command if known else ''} --help"
             )
             what = error.message if possible else error.format_message()
-            return UsageError(what.rstrip("."), hint=" ".join(hint.split()))
+            what = what.replace("Value error, ", "").rstrip(".")
+            if choices := re.search(r"'([^']*)' is not one of ('.*')", what):
+                hint = nearest(choices[1], re.findall(r"'([^']*)'", choices[2]))
+            return UsageError(what, hint=" ".join(hint.split()))
         case MemoryError():
             return EnvironmentFault("out of memory", hint="lower --batch-size")
         case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, named without importing it

@@ -80,9 +80,11 @@ def resolve(reference: str) -> ModelEntry:
     for point in _entry_points():
         if point.name == reference:
             return ModelEntry(reference, point.value)
+    if reference.endswith(".py"):
+        raise UsageError(f"{reference!r} names no function", hint=f"{reference}:FACTORY")
     raise UsageError(
         f"unknown model {reference!r}",
-        hint=f"{nearest(reference, known_names())} An own network is path/to/net.py:factory",
+        hint=f"{nearest(reference, known_names())} (an own network: path/to/net.py:factory)",
     )
 
 
@@ -167,8 +169,10 @@ def _check_contract(model: nn.Module, entry: ModelEntry) -> None:
 
 
 def _words(error: BaseException) -> str:
-    """Return the first line of an error, by its type where it says nothing itself."""
+    """Return the first line of an error, with its type where the words alone may not tell it."""
     first = str(getattr(error, "msg", error)).strip().partition("\n")[0]
+    if first and isinstance(error, OSError | ImportError):
+        return first
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 

@@ -114,7 +114,7 @@ def find(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    raise UsageError(f"no recipe {source!r}", hint=f"{nearest(source, names())} or give a file")
+    raise UsageError(f"no recipe {source!r}", hint=f"{nearest(source, names())} (or a file)")
 
 
 def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:

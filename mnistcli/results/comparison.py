@@ -46,7 +46,7 @@ def gather(references: Sequence[str]) -> list[Result]:
                 f"no finished run or record for {reference!r}",
                 hint="compare … --train"
                 if ":" in reference
-                else f"{nearest(reference, known)} or a run folder",
+                else f"{nearest(reference, known)} (or a run folder)",
             )
         results += [result for result in found if result not in results]
     return results
