@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 from mnistcli.errors import EnvironmentFault
@@ -77,7 +76,7 @@ def bring_back_previous(path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}{_TEMPORARY}")
 
 
 def _link(existing: Path, name: Path) -> None:

@@ -44,11 +44,21 @@ def test_paired_test_is_students_sleep_data() -> None:
     assert paired_p(first, first) == 1.0
 
 
-def test_mcnemar_is_the_sign_tests_binomial() -> None:
-    """Exact: with 1 and 9 discordant pictures p = 2 · (1 + 10) / 2¹⁰."""
+def test_mcnemar_is_the_published_exact_test() -> None:
+    """Fagerland, Lydersen, Laake, BMC Med. Res. Methodol. 13:91 (2013), table 1: 21 children,
+    1 and 7 discordant pairs, exact conditional p = 0.0703. Then 2 · (1 + 10) / 2¹⁰ by hand."""
+    assert mcnemar_p(1, 7) == mcnemar_p(7, 1) == pytest.approx(0.0703, abs=5e-5)
     assert mcnemar_p(1, 9) == pytest.approx(22 / 1024)
     assert mcnemar_p(5, 5) == 1.0
     assert mcnemar_p(0, 0) == 1.0
+
+
+def test_mean_interval_is_students_sleep_data() -> None:
+    """R's `t.test(extra ~ group, data = sleep, paired = TRUE)`: mean 1.58 hours, 95 % interval
+    0.7001142 to 2.4598858; here in tens of hours, since the function is for shares."""
+    gained = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+    expected = (0.07001142, 0.24598858)
+    assert mean_interval([hours / 10 for hours in gained]) == pytest.approx(expected, abs=1e-8)
 
 
 def test_mean_interval_by_hand() -> None:

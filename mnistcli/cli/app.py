@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,6 +16,7 @@ from mnistcli.errors import (
     Interrupted,
     MnistcliError,
     UsageError,
+    nearest,
 )
 from mnistcli.view import output as view
 
@@ -20,7 +24,16 @@ view.tame_typer()
 
 import typer  # noqa: E402
 
-from mnistcli.cli import bench, compare, evaluate, predict, summary, train  # noqa: E402
+from mnistcli.cli import (  # noqa: E402
+    bench,
+    compare,
+    doctor,
+    evaluate,
+    predict,
+    report,
+    summary,
+    train,
+)
 
 _EXIT_CODES = """
 **Exit codes**: 0 done · 1 unexpected error · 2 wrong option, recipe or model ·
@@ -28,15 +41,25 @@ _EXIT_CODES = """
 5 environment (device, disk, permission, memory, compiler) · 6 training diverged ·
 7 run folder busy · 129, 130, 143 stopped by a signal, resumable
 """
+_EXAMPLES = """
+**Examples**
+
+    mnistcli train --model v3 --epochs 15
+
+    mnistcli summary v2
+
+    mnistcli train --model v3 --out ~/v3 --resume auto --require goal > v3.log
+"""
 
 app = typer.Typer(
     name="mnistcli",
+    epilog=_EXAMPLES,
     help="Train, audit, evaluate and compare very small MNIST networks." + "\n\n" + _EXIT_CODES,
     rich_markup_mode="markdown",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, summary, evaluate, compare, predict, bench):
+for module in (train, summary, evaluate, compare, predict, report, bench, doctor):
     module.register(app)
 
 
@@ -60,23 +83,55 @@ def root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
+    command, output = _speaker(arguments)
     try:
-        code = app(list(arguments) or ["--help"], prog_name="mnistcli", standalone_mode=False)
+        code = _dispatch(list(arguments), command, output)
         return code if isinstance(code, int) else 0
+    except SystemExit as end:  # completion is over; or the reader of help left, Typer's exit 1
+        return 0 if _asks_help(arguments) or not end.code else 1
     except (Exception, Interrupted) as error:
         return fail(error, arguments)
 
 
 def fail(error: Exception | Interrupted, arguments: Sequence[str]) -> int:
     """Say what went wrong, in words or as the one document, and return the exit code."""
-    command = next((word for word in arguments if not word.startswith("-")), "")
+    command, output = _speaker(arguments)
     if isinstance(error, Interrupted) and command == "train" and not error.hint:
         error.hint = train.resume_command(arguments, None)
     if "--traceback" in arguments:
         view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
     fault = _explain(error, command)
-    view.Output(command, json="--json" in arguments).failure(fault)
+    output.failure(fault)
     return fault.exit_code
+
+
+def _speaker(arguments: Sequence[str]) -> tuple[str, view.Output]:
+    """Return the command that a line names, and how it speaks, before anything is parsed."""
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    return command, view.Output(command, json="--json" in arguments)
+
+
+def _dispatch(words: list[str], command: str, output: view.Output) -> object:
+    """Call Typer; a `--json` before the command goes behind it, and help becomes a document."""
+    if not output.json:
+        return app(words or ["--help"], prog_name="mnistcli", standalone_mode=False)
+    if command:
+        place = words.index(command) + 1
+        words = [*(word for word in words[:place] if word != "--json"), "--json", *words[place:]]
+    elif not _asks_help(words):
+        raise UsageError("no command named", hint="mnistcli --help")
+    else:
+        words.remove("--json")
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text) if _asks_help(words) else contextlib.nullcontext():
+        code = app(words, prog_name="mnistcli", standalone_mode=False)
+    if text.getvalue():
+        output.document({"text": text.getvalue()})
+    return code
+
+
+def _asks_help(words: Sequence[str]) -> bool:
+    return bool({"-h", "--help", "--version"} & set(words))
 
 
 def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | Interrupted:
@@ -93,7 +148,10 @@ def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | In
                 else f"mnistcli {command if known else ''} --help"
             )
             what = error.message if possible else error.format_message()
-            return UsageError(what.rstrip("."), hint=" ".join(hint.split()))
+            what = what.replace("Value error, ", "").rstrip(".")
+            if choices := re.search(r"'([^']*)' is not one of ('.*')", what):
+                hint = nearest(choices[1], re.findall(r"'([^']*)'", choices[2]))
+            return UsageError(what, hint=" ".join(hint.split()))
         case MemoryError():
             return EnvironmentFault("out of memory", hint="lower --batch-size")
         case RuntimeError() if _is_out_of_memory(error):

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mnistcli.cli import options
+from mnistcli import recipe as recipes
+from mnistcli.cli import options, signals
+from mnistcli.cli.plan import Asked, parse_seeds, resolve_recipe
+from mnistcli.errors import Interrupted, UsageError
+from mnistcli.events import BatchFinished, Event
+from mnistcli.files import write_atomically
+from mnistcli.models.registry import MODELS, known_names, resolve
 from mnistcli.results.comparison import gather, rows
+from mnistcli.results.goal import Limits
+from mnistcli.results.runlog import record
 from mnistcli.view.comparison import show_comparison
 from mnistcli.view.output import Output
+from mnistcli.view.run import live_or_plain
 
+if TYPE_CHECKING:
+    from mnistcli.experiment import Plan
+
+_TRAINING = "Training"
 _EXAMPLES = """
 **Examples**
 
     mnistcli compare
 
-    mnistcli compare 'checkpoints/v3/*' --baseline baseline/v3
+    mnistcli compare 'checkpoints/v3/*' --baseline baseline/v3 --plot v3.png
 
-    mnistcli compare --format csv > results.csv
+    mnistcli compare v1 v3 --train --seeds 0-2 --epochs 1 --format csv > a.csv
 """
 
 
@@ -33,27 +51,137 @@ def compare(
         typer.Argument(
             metavar="MODEL|RECIPE|RUN|GLOB",
             help="A model or recipe with published records, or run folders.",
-            autocompletion=options.complete_models,
+            autocompletion=options.complete_references,
             show_default="all registered models from their records",
         ),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="Take differences against this recipe or run.", show_default="none"),
+        typer.Option(
+            help="Take differences against this recipe or run.",
+            autocompletion=options.complete_references,
+            show_default="none",
+        ),
     ] = None,
     style: Annotated[
         Literal["table", "md", "csv"], typer.Option("--format", help="Drawn, Markdown or CSV.")
     ] = "table",
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw accuracy against parameters, with published networks, and the epochs.",
+            show_default="not drawn",
+        ),
+    ] = None,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train",
+            help="Train the seeds of models and recipes that no record or run has.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Wanted seeds: 0-4 or 0,3,7.",
+            show_default="the recipe's",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Wanted epochs.", show_default="the recipe's", rich_help_panel=_TRAINING),
+    ] = None,
+    device: options.Device = "auto",
+    data_dir: options.DataDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     progress: options.ProgressMode = "auto",
     traceback: options.Traceback = False,
 ) -> None:
     """Compare networks and runs: mean of last epochs, intervals, and what can't be told apart."""
-    results = gather(references or [])
-    against = gather([baseline]) if baseline is not None else []
+    if not train and (seeds is not None or epochs is not None):
+        raise UsageError("--seeds and --epochs say what to train", hint="add --train")
+    output = Output("compare", json, quiet, progress)
+    wanted = Wanted(seeds, epochs, device, data_dir, output) if train else None
+    results = collect(references or [], wanted)
+    against = collect([baseline], wanted) if baseline is not None else []
     exact = [result for result in against if result["recipe"] == baseline] or against
     results += [result for result in exact if result not in results]
     table = rows(results, exact[0] if exact else None)
-    output = Output("compare", json, quiet, progress)
+    if plot is not None:
+        from mnistcli.view.scatter import scatter_png
+
+        write_atomically(plot, scatter_png(table))
     show_comparison(output, table, style, difference=bool(exact))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What --train asks for; the recipe's own seed and epochs where None."""
+
+    seeds: str | None
+    epochs: int | None
+    device: str
+    data_dir: Path | None
+    output: Output
+
+
+def collect(references: Sequence[str], wanted: Wanted | None) -> list[dict[str, Any]]:
+    """Return the results that the references mean; where wanted, networks are trained first."""
+    if wanted is None:
+        return gather(references)
+    results: list[dict[str, Any]] = []
+    for reference in references or MODELS:
+        found = _trained(reference, wanted) if _is_trainable(reference) else gather([reference])
+        results += [result for result in found if result not in results]
+    return results
+
+
+def _is_trainable(reference: str) -> bool:
+    """Return whether a reference names a network or a recipe, and no run."""
+    named = reference in known_names() or reference in recipes.names()
+    return named or ":" in reference or Path(reference).suffix in (".yaml", ".yml")
+
+
+def _trained(reference: str, wanted: Wanted) -> list[dict[str, Any]]:
+    """Complete one network's seeds; a stop names the line that goes on, which is the same."""
+    plan = _plan(reference, wanted)
+    from mnistcli.experiment import Outside
+    from mnistcli.missing import complete
+
+    output = wanted.output  # in a pipe the table alone is the product, and epochs are talk
+    view = live_or_plain(output if output.live else replace(output, json=True))
+
+    def emit(event: Event) -> None:
+        signals.flag.deferred |= isinstance(event, BatchFinished)
+        record(event)
+        view(event)
+
+    try:
+        with view:
+            return complete(plan, Outside(emit, signals.flag))
+    except Interrupted as stop:
+        stop.hint = shlex.join(["mnistcli", *sys.argv[1:]])
+        raise
+    finally:
+        signals.flag.deferred = False
+
+
+def _plan(reference: str, wanted: Wanted) -> Plan:
+    is_recipe = reference in recipes.names() or Path(reference).suffix in (".yaml", ".yml")
+    model, source = (None, reference) if is_recipe else (reference, None)
+    changes = {} if wanted.epochs is None else {"epochs": wanted.epochs}
+    recipe = resolve_recipe(Asked(model, source, [], changes, False))
+    numbers = parse_seeds(wanted.seeds, recipe, alone=True)
+    name, differing = recipes.describe(recipe)
+    from mnistcli.engine.runtime import Request
+    from mnistcli.experiment import Plan
+
+    return Plan(
+        entry=resolve(recipe.model), recipe=recipe, recipe_name=name, changes=differing,
+        seeds=numbers, data_dir=wanted.data_dir, out=None, resume="auto", limits=Limits(),
+        request=Request(device=wanted.device),
+    )  # fmt: skip

@@ -20,7 +20,7 @@ _EXAMPLES = """
 
     mnistcli evaluate checkpoints/v3/20261124-101500-s0 --predictions v3.csv --out pictures
 
-    mnistcli evaluate v3 --require accuracy --json > v3.json || echo "below the target"
+    mnistcli evaluate v3 --require accuracy --json > v3.json || echo "too low"
 """
 
 
@@ -35,7 +35,7 @@ def evaluate(
         typer.Argument(
             metavar="CHECKPOINT|MODEL",
             help="A checkpoint file, a run folder, or a model's name: its reference weights.",
-            autocompletion=options.complete_models,
+            autocompletion=options.complete_trained,
         ),
     ],
     model: Annotated[

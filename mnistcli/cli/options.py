@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from mnistcli import recipe as recipes
 from mnistcli.errors import GateError, UsageError, nearest
-from mnistcli.models.registry import MODELS
+from mnistcli.models.registry import known_names
 from mnistcli.results.goal import GATES, Check, Limits, failures
 from mnistcli.view.output import Output
 
 Progress = Literal["auto", "live", "plain", "none"]
 
 _OUTPUT, _GATES, _MACHINE = "Output", "Gates", "Machine and data"
+_MOST_RUNS = 100
+
+
+def completion(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a function for the shell that offers the names that begin like its argument."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 def complete_models(incomplete: str) -> list[str]:
-    """Return the registered names that begin like this."""
-    return [name for name in MODELS if name.startswith(incomplete)]
+    """Offer the registered names and the entry points."""
+    return completion(known_names())(incomplete)
+
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """Offer the packaged recipes; the shell itself offers files where none fits."""
+    return completion(recipes.names())(incomplete)
+
+
+def complete_runs(incomplete: str) -> list[str]:
+    """Offer of the run folders below ./checkpoints the latest that fit."""
+    runs = sorted(str(path.parent) for path in Path("checkpoints").glob("*/*/recipe.yaml"))
+    return completion(reversed(runs))(incomplete)[:_MOST_RUNS]
+
+
+def complete_resume(incomplete: str) -> list[str]:
+    """Offer `auto` and the runs."""
+    return [*completion(["auto"])(incomplete), *complete_runs(incomplete)]
+
+
+def complete_trained(incomplete: str) -> list[str]:
+    """Offer what has weights: models and runs."""
+    return [*complete_models(incomplete), *complete_runs(incomplete)]
+
+
+def complete_references(incomplete: str) -> list[str]:
+    """Offer what a row can be made of: models, recipes and runs."""
+    return sorted({*complete_trained(incomplete), *complete_recipes(incomplete)})
 
 
 Json = Annotated[
@@ -53,6 +86,7 @@ Require = Annotated[
         "--require",
         metavar="GATE",
         help=f"Exit 3 unless this gate passes: {', '.join(GATES)}. Repeatable.",
+        autocompletion=completion(GATES),
         show_default="none",
         rich_help_panel=_GATES,
     ),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mnistcli import recipe as recipes
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.models import registry
-from mnistcli.recipe import Recipe
+
+if TYPE_CHECKING:
+    from mnistcli.recipe import Recipe
 
 _MAX_SEEDS = 10_000
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnistcli import recipe as recipes
 from mnistcli.cli import options, signals
 from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.events import BatchFinished, Event, Notice, RunRecorded, RunStarted
 from mnistcli.models.registry import resolve
-from mnistcli.recipe import describe
 from mnistcli.results.goal import judge_result
 from mnistcli.results.result import summarise
 from mnistcli.results.runlog import record
@@ -35,7 +35,7 @@ _EXAMPLES = """
 
     mnistcli train --model v3 --val --set optim.lr=0.2 --seeds 0-4
 
-    mnistcli train --model v3 --out "$HOME/v3" --resume auto --require goal --json > v3.json
+    mnistcli train --model v3 --out ~/v3 --resume auto --require goal > v3.log
 """
 
 
@@ -74,6 +74,7 @@ def train(
         str | None,
         typer.Option(
             help="Packaged name (baseline/v3) or YAML file.",
+            autocompletion=options.complete_recipes,
             show_default="the model's own",
             rich_help_panel=_RECIPE,
         ),
@@ -133,6 +134,7 @@ def train(
         typer.Option(
             metavar="auto|PATH",
             help="Continue the matching run, or the run in a folder.",
+            autocompletion=options.complete_resume,
             show_default="off",
             rich_help_panel=_RUN,
         ),
@@ -174,7 +176,7 @@ def train(
 
     if isinstance(asked.resume, Path) and (out is not None or len(numbers) > 1):
         raise UsageError("--resume PATH continues one run in its own folder", hint="--resume auto")
-    name, differing = describe(resolved)
+    name, differing = recipes.describe(resolved)
     plan = Plan(
         entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
         seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,

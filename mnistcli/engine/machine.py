@@ -89,3 +89,25 @@ def cpu_has_bf16() -> bool:
     except OSError:
         return False
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def cuda_devices() -> list[str]:
+    """Return each NVIDIA device's name, compute capability and memory, in words."""
+    found = (torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count()))
+    return [f"{p.name} ({p.major}.{p.minor}, {p.total_memory / 2**30:.1f} GiB)" for p in found]
+
+
+def nvidia_driver() -> str | None:
+    """Return the kernel driver's version, or None where none is loaded."""
+    try:
+        words = Path("/proc/driver/nvidia/version").read_text().split("\n")[0].split()
+    except OSError:
+        return None
+    return next((word for word in words if word[0].isdigit() and "." in word), "unknown")
+
+
+def compile_cache() -> Path:
+    """Return the folder in which torch.compile keeps what it built."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or default_cache_dir())

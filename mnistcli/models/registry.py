@@ -7,15 +7,17 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnistcli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from torch import nn
 
 ENTRY_POINT_GROUP = "mnistcli.models"
@@ -54,6 +56,17 @@ MODELS = {
 }  # fmt: skip
 
 
+def known_names() -> list[str]:
+    """Return the registered names and the installed entry points'."""
+    return sorted({*MODELS, *(point.name for point in _entry_points())})
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # a sixth of the time that --help takes
+
+    return entry_points(group=ENTRY_POINT_GROUP)
+
+
 def resolve(reference: str) -> ModelEntry:
     """Return the entry of a registered name, `path/net.py:factory`, `package.module:factory`
     or an entry point of group `mnistcli.models`.
@@ -64,11 +77,14 @@ def resolve(reference: str) -> ModelEntry:
         return MODELS[reference]
     if ":" in reference:
         return ModelEntry(reference, reference)
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=reference):
-        return ModelEntry(reference, point.value)
+    for point in _entry_points():
+        if point.name == reference:
+            return ModelEntry(reference, point.value)
+    if reference.endswith(".py"):
+        raise UsageError(f"{reference!r} names no function", hint=f"{reference}:FACTORY")
     raise UsageError(
         f"unknown model {reference!r}",
-        hint=f"{nearest(reference, MODELS)} An own network is path/to/net.py:factory",
+        hint=f"{nearest(reference, known_names())} (an own network: path/to/net.py:factory)",
     )
 
 
@@ -101,10 +117,19 @@ def _build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
                 where=f"model_args.{name}",
                 hint=nearest(name, accepted) if accepted else "it takes none",
             )
+    needed = [p.name for p in accepted.values() if p.default is p.empty
+              and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]  # fmt: skip
+    if missing := [name for name in needed if name not in model_args]:
+        raise UsageError(
+            f"{entry.name} needs {', '.join(missing)}",
+            where=entry.factory,
+            hint=f"give it a default value, or --set model_args.{missing[0]}=VALUE",
+        )
     try:
         model = factory(**model_args)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{entry.name} can't be built: {error}", where=entry.factory) from error
+        what = f"{entry.name} can't be built: {_words(error)}"
+        raise UsageError(what, where=_spot(error, entry)) from error
     if not isinstance(model, nn.Module):
         raise UsageError(
             f"{entry.name} returned {type(model).__name__}, expected torch.nn.Module",
@@ -115,23 +140,50 @@ def _build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
 
 
 def _check_contract(model: nn.Module, entry: ModelEntry) -> None:
+    """Raise UsageError unless two pictures give finite floating-point logits [2, 10]."""
     import torch
 
+    pictures = torch.linspace(-1, 1, 2 * 28 * 28).reshape(2, 1, 28, 28)
     training = model.training
     try:
         with torch.no_grad():
-            shape = tuple(model.eval()(torch.zeros(2, 1, 28, 28)).shape)
+            logits = model.eval()(pictures)
     except Exception as error:
-        raise UsageError(
-            f"{entry.name} fails on a batch [2, 1, 28, 28]: {error}", where=entry.factory
-        ) from error
+        what = f"{entry.name} fails on a batch [2, 1, 28, 28]: {_words(error)}"
+        raise UsageError(what, where=_spot(error, entry)) from error
     finally:
         model.train(training)
-    if shape != (2, 10):
-        raise UsageError(
-            f"{entry.name} maps [2, 1, 28, 28] to {list(shape)}, expected [2, 10]",
-            where=entry.factory,
-        )
+    problem = None
+    if not isinstance(logits, torch.Tensor):
+        problem = f"returns {type(logits).__name__}, expected a tensor [2, 10]"
+    elif logits.shape != (2, 10):
+        problem = f"maps [2, 1, 28, 28] to {list(logits.shape)}, expected [2, 10]"
+    elif not logits.is_floating_point():
+        problem = f"returns {logits.dtype}, expected floating-point logits"
+    elif not logits.isfinite().all():
+        problem = "returns NaN or infinity for plain pictures"
+    elif not any(parameter.requires_grad for parameter in model.parameters()):
+        problem = "has no parameter to train"
+    if problem is not None:
+        raise UsageError(f"{entry.name} {problem}", where=entry.factory)
+
+
+def _words(error: BaseException) -> str:
+    """Return the first line of an error, with its type where the words alone may not tell it."""
+    first = str(getattr(error, "msg", error)).strip().partition("\n")[0]
+    if first and isinstance(error, OSError | ImportError):
+        return first
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _spot(error: BaseException, entry: ModelEntry) -> str:
+    """Return the line of the user's own file where an error arose, else the reference."""
+    path = Path(entry.factory.rpartition(":")[0])
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()]
+    return f"{path}:{lines[-1]}" if lines else entry.factory
 
 
 def _load_factory(entry: ModelEntry) -> Callable[..., Any]:
@@ -140,7 +192,8 @@ def _load_factory(entry: ModelEntry) -> Callable[..., Any]:
         module = _import(module_name)
     except (Exception, SystemExit) as error:  # a script's own main() may exit
         raise UsageError(
-            f"can't import {module_name!r}: {error}",
+            f"can't import {module_name!r}: {_words(error)}",
+            where=_spot(error, entry),
             hint="path/to/net.py:factory or package.module:factory",
         ) from error
     factory = getattr(module, attribute, None)
@@ -153,13 +206,20 @@ def _load_factory(entry: ModelEntry) -> Callable[..., Any]:
 
 
 def _import(name: str) -> Any:
+    """Import a file or a module; neighbours are found as `python FILE` and `python -m` do."""
     path = Path(name)
-    if path.suffix != ".py":
-        sys.path.insert(0, "")  # package.module of the current folder, as `python -m` finds it
-        try:
-            return importlib.import_module(name)
-        finally:
-            sys.path.remove("")
+    is_file = path.suffix == ".py"
+    if is_file and not path.is_file():
+        raise FileNotFoundError("it is a folder" if path.is_dir() else "no such file")
+    folder = str(path.resolve().parent) if is_file else ""
+    sys.path.insert(0, folder)
+    try:
+        return _execute(path) if is_file else importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
+
+
+def _execute(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(f"mnistcli_own_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,12 +1,32 @@
-"""The typed recipe: what decides a run's figures."""
+"""The typed recipe: what decides a run's figures.
 
-from mnistcli.recipe.reader import describe, differences, find, load, names, validate
-from mnistcli.recipe.schema import Adam, Augment, Muon, OneCycle, Optimizer, Plateau, Recipe, Sgd
+Its parts are imported at first use: pydantic and YAML would triple the start of `--help`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnistcli.recipe.reader import describe, differences, find, load, names, validate
+    from mnistcli.recipe.schema import (
+        Adam,
+        Augment,
+        Muon,
+        Notes,
+        OneCycle,
+        Optimizer,
+        Plateau,
+        Recipe,
+        Sgd,
+    )
 
 __all__ = [
     "Adam",
     "Augment",
     "Muon",
+    "Notes",
     "OneCycle",
     "Optimizer",
     "Plateau",
@@ -19,3 +39,11 @@ __all__ = [
     "names",
     "validate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    part = "reader" if name.islower() else "schema"
+    return getattr(import_module(f"{__name__}.{part}"), name)

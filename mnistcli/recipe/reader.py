@@ -17,6 +17,7 @@ from mnistcli.recipe.schema import (
     Constant,
     Cosine,
     Muon,
+    Notes,
     OneCycle,
     Plateau,
     Recipe,
@@ -68,9 +69,9 @@ def load(
 ) -> Recipe:
     """Read a recipe and apply changes; `source` is a path or a packaged name such as `v3`.
 
-    `model` replaces the recipe's network, with empty `model_args` where it is another one. Then
-    come `settings`, `dotted.key=value` strings, and `options`, values by dotted key; all go
-    through the same validation as the file.
+    `model` replaces the recipe's network, with empty `model_args` and no `notes` where it is
+    another one. Then come `settings`, `dotted.key=value` strings, and `options`, values by dotted
+    key; all go through the same validation as the file.
 
     Raises:
         UsageError: naming every problem at once, with its dotted path and the nearest valid key.
@@ -78,7 +79,7 @@ def load(
     path = find(source)
     values = _parse(path)
     if model is not None and model != values.get("model"):
-        values |= {"model": model, "model_args": {}}
+        values |= {"model": model, "model_args": {}, "notes": None}
     given = {setting.partition("=")[0].strip() for setting in settings}
     if twice := given & {*(options or {}), *(["model"] if model is not None else [])}:
         raise UsageError(f"{', '.join(sorted(twice))} is given by --set and by its own option")
@@ -113,17 +114,17 @@ def find(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    raise UsageError(f"no recipe {source!r}", hint=f"{nearest(source, names())} or give a file")
+    raise UsageError(f"no recipe {source!r}", hint=f"{nearest(source, names())} (or a file)")
 
 
 def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
-    """Return the nearest packaged recipe's name and what differs from it, the seed aside."""
+    """Return the nearest packaged recipe and what differs from it, seed and network aside."""
     known = names()
     model = recipe.model if recipe.model in known else "v3"
     candidates = []
     for name in (model, f"baseline/{model}"):
         if name in known:
-            packaged_recipe = load(name).model_copy(update={"seed": recipe.seed})
+            packaged_recipe = load(name, model=recipe.model, options={"seed": recipe.seed})
             candidates.append((name, differences(packaged_recipe, recipe)))
     return min(candidates, key=lambda candidate: len(candidate[1]))
 
@@ -211,6 +212,7 @@ def _keys_beside(parents: Sequence[str], values: dict[str, Any]) -> list[str]:
         "optim": (Sgd, Adam, Muon),
         "schedule": (OneCycle, Cosine, Constant, Plateau),
         "augment": (Augment,),
+        "notes": (Notes,),
     }
     for variant in variants.get(parents[0], ()):
         field = variant.model_fields.get("name")

@@ -108,12 +108,22 @@ class Augment(Section):
         return self.model_copy(update={name: getattr(self, name) * share for name in fields})
 
 
+class Notes(Section):
+    """What a person says about a run, for `report`: Markdown, decides no figure."""
+
+    target: str = Field(default="", max_length=10_000)
+    analysis: str = Field(default="", max_length=10_000)
+
+
 Optimizer = Annotated[Sgd | Adam | Muon, Field(discriminator="name")]
 Schedule = Annotated[OneCycle | Cosine | Constant | Plateau, Field(discriminator="name")]
 
 
 class Recipe(Section):
-    """Everything that decides a run's figures, except the data, the seed's luck and the machine."""
+    """Everything that decides a run's figures, except the data, the seed's luck and the machine.
+
+    `notes` are words about it: no part of its values, its digest or a checkpoint.
+    """
 
     model: str = Field(min_length=1)
     model_args: dict[str, bool | int | float | str]
@@ -127,6 +137,7 @@ class Recipe(Section):
     augment: Augment
     validation: bool = False
     patience_epochs: int | None = Field(default=None, ge=1)
+    notes: Notes | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _choices_need_validation(self) -> Recipe:
@@ -148,4 +159,5 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that `load` reads back to an equal recipe."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        words = {} if self.notes is None else {"notes": self.notes.model_dump()}
+        return yaml.safe_dump(self.model_dump() | words, sort_keys=False, allow_unicode=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mnistcli.errors import ArtifactError, nearest
 from mnistcli.files import packaged
-from mnistcli.models.registry import MODELS
+from mnistcli.models.registry import MODELS, file_name, known_names
 from mnistcli.results.result import summarise
 from mnistcli.results.runlog import read_json
 from mnistcli.results.stats import mcnemar_p, paired_p
@@ -26,26 +26,27 @@ MNIST_DIGEST = "c65580678af9"  # of the packaged files; a test holds it to them
 def gather(references: Sequence[str]) -> list[Result]:
     """Return the results that the references mean; without any, the published records.
 
-    A reference is a registered model, a recipe's name (`baseline/v3`), a run folder, a folder of
-    runs, a file of records (.jsonl), or a glob of these.
+    A reference is a registered model, a recipe's name (`baseline/v3`), a run folder or its
+    `last.pt`, a folder of runs, a file of records (.jsonl), a glob of these, or a network whose
+    runs lie below ./checkpoints.
 
     Raises:
         ArtifactError: a reference means no finished run.
     """
-    published = list(_published())
+    records = list(published())
     if not references:
-        return [r for r in published if r["model"] in MODELS and not r["changes"]]
+        return [r for r in records if r["model"] in MODELS and not r["changes"]]
     results: list[Result] = []
     for reference in references:
-        found = [
-            r for r in published if reference in (r["model"], r["recipe"]) and not r["changes"]
-        ]
-        found = found or list(_on_disk(reference))
+        found = [r for r in records if reference in (r["model"], r["recipe"]) and not r["changes"]]
+        found = found or list(_on_disk(reference)) or list(_runs_of(reference))
         if not found:
-            known = {name for r in published for name in (r["model"], r["recipe"])}
+            known = {name for r in records for name in (r["model"], r["recipe"])}
             raise ArtifactError(
                 f"no finished run or record for {reference!r}",
-                hint=f"{nearest(reference, known)} or a run folder",
+                hint="compare … --train"
+                if ":" in reference
+                else f"{nearest(reference, known)} (or a run folder)",
             )
         results += [result for result in found if result not in results]
     return results
@@ -186,7 +187,8 @@ def _marks(result: Result) -> list[bool] | None:
     return [bool(mark) for mark in saved["correct"]]
 
 
-def _published() -> Iterator[Result]:
+def published() -> Iterator[Result]:
+    """Yield the committed records."""
     for path in sorted(packaged("checkpoints", "records").glob("*.jsonl")):
         yield from _lines(path)
 
@@ -203,9 +205,28 @@ def _on_disk(reference: str) -> Iterator[Result]:
     """Yield the results below a path or glob."""
     readers: dict[bool, Callable[[Path], Iterator[Result]]] = {True: _lines, False: _folder}
     names = [reference] if Path(reference).exists() else sorted(glob.glob(reference))
-    for name in names:
-        path = Path(name)
+    for path in map(Path, names):
+        if path.suffix == ".pt":
+            yield from _run_of(path)
+            continue
         yield from readers[path.suffix == ".jsonl"](path)
+
+
+def _runs_of(reference: str) -> Iterator[Result]:
+    """Yield a network's runs from where `train` puts them."""
+    if ":" in reference or reference in known_names():
+        yield from _folder(Path("checkpoints", file_name(reference)))
+
+
+def _run_of(checkpoint: Path) -> Iterator[Result]:
+    """Yield the run that a checkpoint is the last epoch of; a picked epoch is no row's figure."""
+    if checkpoint.name != "last.pt" or not checkpoint.with_name("result.json").exists():
+        raise ArtifactError(
+            "a row is a finished run, by its last epoch; this is a checkpoint alone",
+            where=str(checkpoint),
+            hint=f"name the run folder, or mnistcli evaluate {checkpoint}",
+        )
+    yield from _folder(checkpoint.parent)
 
 
 def _folder(path: Path) -> Iterator[Result]:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mnistcli.events import EpochMetrics
-from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Check, Limits, judge_result, to_dicts, verdict
 from mnistcli.results.stats import mean_interval, wilson
+
+if TYPE_CHECKING:
+    from mnistcli.recipe import Recipe
 
 SCHEMA = 1
 

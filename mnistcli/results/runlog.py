@@ -14,12 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mnistcli.errors import ArtifactError, BusyError, EnvironmentFault, UsageError
 from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
 from mnistcli.files import is_ours, write_atomically
-from mnistcli.recipe import Recipe
+
+if TYPE_CHECKING:
+    from mnistcli.recipe import Recipe
 
 
 def create(folder: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, Row, integer, interval, markdown, percent, print_table
 
 HIDDEN = ("key", "by_seed", "results")
+_WIDTH = {"model": 15, "recipe": 20}  # of names on a terminal
 
 
 def _plain_percent(share: float) -> str:
@@ -42,13 +44,17 @@ def columns(*, difference: bool) -> list[Column]:
         Column("recipe", "recipe", left=True),
         Column("parameters", "params", integer, rank=1),
         Column("mult_adds", "mult-adds", integer, rank=7),
-        Column("receptive_field", "field", rank=9),
+        Column("receptive_field", "field", rank=8),
         Column("epochs", "epochs", rank=5),
-        Column("split", "split", left=True, rank=8),
+        Column("split", "split", left=True, rank=10),
         Column("n", "n"),
         Column("mean", "last epoch", percent, _plain_percent),
         Column(
-            "interval", "95 % interval", interval, lambda v: f"{100 * v[0]:.3f}..{100 * v[1]:.3f}"
+            "interval",
+            "95 % interval",
+            interval,
+            lambda v: f"{100 * v[0]:.3f}..{100 * v[1]:.3f}",
+            rank=1,
         ),
         Column("best", "best (picked)", percent, _plain_percent, rank=4),
         Column("passes", "passes", rank=3),
@@ -58,7 +64,7 @@ def columns(*, difference: bool) -> list[Column]:
             "img/s",
             lambda v: integer(round(v)),
             lambda v: str(round(v)),
-            rank=8,
+            rank=9,
         ),
         Column("reported", "user's best", _reported, "{:.2f}".format, rank=2),
         *(against if difference else []),
@@ -73,15 +79,31 @@ def show_comparison(output: Output, rows: Sequence[Row], style: str, *, differen
     elif style == "csv":
         output.product(to_csv(rows).rstrip())
     else:
-        print_table(output, columns(difference=difference), rows, title="", kind="row")
+        shown = columns(difference=difference)
+        drawn = [_narrow(column) for column in shown] if output.live else shown
+        print_table(output, drawn, rows, title="", kind="row")
         for note in notes(rows):
             output.talk(f"note: {note}")
+        if output.live and any(
+            len(row[key]) > most for row in rows for key, most in _WIDTH.items()
+        ):
+            output.talk("note: long names are cut (…); in a pipe, as md or csv they are whole")
     leader = max(rows, key=lambda row: (row["standing"] == "leader", row["mean"]))
     if output.quiet:
         output.result(
             f"result leader={leader['model']} mean={100 * leader['mean']:.3f} n={leader['n']}"
         )
     output.document({"rows": [_public(row) for row in rows], "notes": notes(rows)})
+
+
+def _narrow(column: Column) -> Column:
+    """Cut long names, of a network its beginning, of a recipe its end, so that figures fit."""
+    most = _WIDTH.get(column.key, 0)
+    if column.key == "model":
+        return replace(column, show=lambda name: name if len(name) <= most else "…" + name[-most:])
+    if column.key == "recipe":
+        return replace(column, show=lambda name: name if len(name) <= most else name[:most] + "…")
+    return column
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -117,13 +139,26 @@ def to_markdown(rows: Sequence[Row], *, difference: bool) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Return all public values, unrounded, as CSV."""
+    """Return all public values, unrounded, one plain value a cell."""
     text = io.StringIO()
-    public = [_public(row) for row in rows]
-    writer = csv.DictWriter(text, fieldnames=list(public[0]), lineterminator="\n")
+    flat = [_flat(row) for row in rows]
+    writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(public)
+    writer.writerows(flat)
     return text.getvalue()
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    """Return a row without lists: an interval is two columns, seeds are separated by spaces."""
+    flat: dict[str, Any] = {}
+    for key, value in _public(row).items():
+        if key == "interval":
+            flat |= {"interval_low": value[0], "interval_high": value[1]}
+        elif isinstance(value, list):
+            flat[key] = ("; " if key == "machines" else " ").join(map(str, value))
+        else:
+            flat[key] = value
+    return flat
 
 
 def _public(row: Row) -> dict[str, Any]:

@@ -84,16 +84,21 @@ class Output:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a stream is a terminal that takes control codes and block characters.
+    """Return whether a stream is a terminal that takes control codes and block characters."""
+    return why_plain(stream) is None
 
-    None is a closed stream. A block character that can't be encoded would end a run.
+
+def why_plain(stream: TextIO | None) -> str | None:
+    """Return why a stream is not drawn on, or None where it is; None is a closed stream.
+
+    A block character that can't be encoded would end a run.
     """
-    return (
-        stream is not None
-        and stream.isatty()
-        and "utf" in (stream.encoding or "").lower()
-        and os.environ.get("TERM", "") not in ("dumb", "unknown")
-    )
+    if stream is None or not stream.isatty():
+        return "stdout is not a terminal"
+    if "utf" not in (stream.encoding or "").lower():
+        return f"its encoding is {stream.encoding}"
+    term = os.environ.get("TERM", "")
+    return f"TERM is {term}" if term in ("dumb", "unknown") else None
 
 
 def write(stream: TextIO | None, line: str) -> bool:

@@ -21,11 +21,11 @@ from mnistcli.view.tables import (
 
 BIASED = "notice: the recipe's learning rate follows test accuracy: its figures are biased upwards"
 
-_GATE_NAMES = {
+GATE_NAMES = {
     "params": "parameters", "epochs": "epochs", "accuracy": "last epoch", "last3": "last 3 epochs",
 }  # fmt: skip
 _GOAL = [
-    Column("gate", "goal", lambda v: _GATE_NAMES[v], left=True),
+    Column("gate", "goal", lambda v: GATE_NAMES[v], left=True),
     Column("need", "need", left=True),
     Column("got", "got", left=True),
     Column("verdict", "", left=True),

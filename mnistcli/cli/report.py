@@ -1,0 +1,91 @@
+"""`mnistcli report`: the write-up of networks and runs in Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli import options
+from mnistcli.errors import UsageError
+from mnistcli.files import write_atomically
+from mnistcli.results.comparison import gather, rows
+from mnistcli.view.comparison import to_markdown
+from mnistcli.view.output import Output
+from mnistcli.view.report import to_report, update
+
+_EXAMPLES = """
+**Examples**
+
+    mnistcli report v3 > v3.md
+
+    mnistcli report 'checkpoints/v3/*' --out report.md
+
+    mnistcli report --update README.md && git diff --exit-code README.md
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("report", epilog=_EXAMPLES)(report)
+
+
+def report(
+    references: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL|RECIPE|RUN|GLOB",
+            help="A model or recipe with published records, or run folders.",
+            autocompletion=options.complete_references,
+            show_default="all registered models from their records",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md",
+            help="Write it there; links to pictures are relative to it.",
+            show_default="stdout",
+        ),
+    ] = None,
+    readme: Annotated[
+        Path | None,
+        typer.Option(
+            "--update",
+            metavar="FILE.md",
+            help="Renew the table between <!-- results --> and <!-- /results --> in a file.",
+            show_default="none",
+        ),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    progress: options.ProgressMode = "auto",
+    traceback: options.Traceback = False,
+) -> None:
+    """Write up target, result and analysis of each model in Markdown, from its records or runs."""
+    if out is not None and readme is not None:
+        raise UsageError("--out and --update exclude each other")
+    table = rows(gather(references or []))
+    output = Output("report", json, quiet, progress)
+    if readme is not None:
+        text = update(_read(readme), to_markdown(table, difference=False), where=str(readme))
+    else:
+        text = to_report(table, (out or Path("-")).absolute().parent)
+    place = out or readme
+    if place is None:
+        output.product(text)
+    else:
+        write_atomically(place, (text.rstrip("\n") + "\n").encode())
+    if place is not None or quiet:
+        output.result(f"result report={place or '-'} rows={len(table)}")
+    output.document({"markdown": text, "out": None if place is None else str(place)})
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"can't read {path}: {error}", hint="--out FILE.md makes a new one"
+        ) from error

@@ -1,0 +1,73 @@
+"""What a write-up needs beside a row's figures: its words, its epochs, its pictures. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from mnistcli import recipe as recipes
+from mnistcli.events import EpochMetrics
+from mnistcli.results.goal import GATES, Limits, judge_result
+from mnistcli.results.runlog import read_metrics
+
+if TYPE_CHECKING:
+    from mnistcli.recipe import Notes
+
+Result = dict[str, Any]
+PICTURES = ("curves.png", "confusion.png", "misclassified.png")
+
+
+def words(result: Result) -> Notes:
+    """Return what the run's own recipe says, else the packaged recipe of its name.
+
+    Packaged words are about the recipe as it is packaged: a changed one does not inherit them.
+    """
+    published = {name: recipes.load(name) for name in recipes.names()}
+    stored = Path(result["run"], "recipe.yaml") if "run" in result else None
+    if stored is not None and stored.is_file():
+        own = recipes.load(str(stored)).notes
+        if own is not None and own not in [one.notes for one in published.values()]:
+            return own
+    said = published.get(result["recipe"])
+    if said is None or said.notes is None or said.model != result["model"] or result["changes"]:
+        return recipes.Notes()
+    return said.notes
+
+
+def gates_passed(results: Sequence[Result]) -> dict[str, int]:
+    """Return for each gate how many runs pass it."""
+    passed = dict.fromkeys((gate for gate in GATES if gate != "goal"), 0)
+    for result in results:
+        for check in judge_result(result, Limits()):
+            passed[check.gate] += check.passed is True
+    return passed
+
+
+def course(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return mean, least and most of the accuracies at each epoch, of the runs that reached it."""
+    table = []
+    for index in range(max(len(result["correct_by_epoch"]) for result in results)):
+        reached = [r for r in results if index < len(r["correct_by_epoch"])]
+        shares = [r["correct_by_epoch"][index] / r["last"]["total"] for r in reached]
+        figures = {"mean": fmean(shares), "least": min(shares), "most": max(shares)}
+        table.append({"epoch": index + 1, "n": len(shares), **figures})
+    return table
+
+
+def history(results: Sequence[Result]) -> list[EpochMetrics]:
+    """Return the epochs of a single run whose folder is at hand, else an empty list."""
+    if len(results) != 1 or "run" not in results[0]:
+        return []
+    folder = Path(results[0]["run"])
+    return read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
+
+
+def pictures(results: Sequence[Result]) -> tuple[Result | None, list[Path]]:
+    """Return the first run that has pictures in its folder, and them."""
+    for result in results:
+        drawn = [Path(result["run"], name) for name in PICTURES] if "run" in result else []
+        if found := [path for path in drawn if path.is_file()]:
+            return result, found
+    return None, []

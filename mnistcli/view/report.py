@@ -1,0 +1,134 @@
+"""The write-up in Markdown: one table, then target, result and analysis of each row."""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mnistcli.errors import UsageError
+from mnistcli.results import report
+from mnistcli.results.goal import Limits
+from mnistcli.view import epochs
+from mnistcli.view.comparison import to_markdown
+from mnistcli.view.tables import Column, Row, integer, interval, markdown, percent
+from mnistcli.view.verdict import GATE_NAMES
+
+_COURSE = [
+    Column("epoch", "epoch"),
+    Column("n", "n"),
+    Column("mean", "mean", percent),
+    Column("least", "least", percent),
+    Column("most", "most", percent),
+]
+_MARKERS = re.compile(r"(<!-- results\b[^>]*-->\n).*?(\n<!-- /results -->)", re.DOTALL)
+
+
+def to_report(rows: Sequence[Row], place: Path) -> str:
+    """Return the whole write-up; links to pictures are relative to the folder `place`."""
+    sections = [section(row, place) for row in rows]
+    return "\n\n".join(["# Results", to_markdown(rows, difference=False), *sections])
+
+
+def section(row: Row, place: Path) -> str:
+    """Return one row's target, result, analysis, epochs, pictures and environment."""
+    results = row["results"]
+    said = report.words(results[0])
+    name = row["model"] if row["recipe"] == row["model"] else f"{row['model']}: {row['recipe']}"
+    parts = [
+        f"## {name}",
+        f"**Target.** {said.target or _goal(Limits())}",
+        "**Result.**",
+        "\n".join(f"- {fact}" for fact in _facts(row)),
+        f"**Analysis.** {said.analysis or '(none yet: `notes.analysis` in the recipe)'}",
+        _epoch_table(row),
+        *_links(row, place),
+        _environment(row),
+    ]
+    return "\n\n".join(parts)
+
+
+def update(text: str, table: str, *, where: str) -> str:
+    """Return the text with the table between `<!-- results -->` and `<!-- /results -->`.
+
+    Raises:
+        UsageError: there is no such pair of markers, or more than one.
+    """
+    if len(_MARKERS.findall(text)) != 1:
+        raise UsageError(
+            "expected one pair of markers",
+            where=where,
+            hint="<!-- results --> and <!-- /results -->, each on a line of its own",
+        )
+    return _MARKERS.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", text)
+
+
+def _goal(limits: Limits) -> str:
+    return (
+        f"Above {limits.target} % in each of the last three epochs, with fewer than "
+        f"{limits.max_params:,} parameters, in at most {limits.max_epochs} epochs."
+    )
+
+
+def _facts(row: Row) -> list[str]:
+    """Return the figures of a row in words, each as far as it is known."""
+    results, n = row["results"], row["n"]
+    seeds = ", ".join(map(str, row["seeds"]))
+    spread = f"mean of {n} seeds ({seeds})" if n > 1 else f"seed {seeds}"
+    if n > 1:
+        spread += f", sd {100 * row['sd']:.3f}, least {percent(row['min'])}"
+    training = sum(result["train_accuracy"] for result in results) / n
+    passed = report.gates_passed(results)
+    gates = ", ".join(f"{GATE_NAMES[gate]} {count} of {n}" for gate, count in passed.items())
+    facts = [
+        f"last epoch: {percent(row['mean'])} on {row['split']}, {spread}; "
+        f"95 % interval {interval(row['interval'])}",
+        f"best epoch: {percent(row['best'])} (picked on {row['split']}); "
+        f"last training accuracy, on augmented pictures: {percent(training)}",
+        f"size: {row['parameters']:,} parameters, {row['mult_adds']:,} mult-adds, "
+        f"receptive field {integer(row['receptive_field'])}",
+        f"cost: {row['epochs']} epochs of {row['seconds_per_epoch']:.1f} s, "
+        f"{row['images_per_second']:,.0f} images/s",
+        f"goal, gate by gate: {gates}",
+    ]
+    if row["reported"] is not None:
+        facts.append(f"the user's own report: {row['reported']:.2f} % (best epoch, picked on test)")
+    if row["follows_test"]:
+        facts.append("the learning rate follows test accuracy: the figures are biased upwards")
+    return facts
+
+
+def _epoch_table(row: Row) -> str:
+    """Return all columns of a single run's epochs, else the course over the seeds."""
+    history = report.history(row["results"])
+    if not history:
+        table = report.course(row["results"])
+        return markdown(_COURSE if row["n"] > 1 else [_COURSE[0], _COURSE[2]], table)
+    values = [epochs.row(metrics, len(history)) for metrics in history]
+    shown = [column for column in epochs.columns(row["split"])
+             if column.title and values[0][column.key] is not None]  # fmt: skip
+    return markdown(shown, values)
+
+
+def _links(row: Row, place: Path) -> list[str]:
+    """Return the pictures of the first run that has some."""
+    result, drawn = report.pictures(row["results"])
+    if result is None:
+        return []
+    lines = []
+    for path in drawn:
+        link = os.path.relpath(path, place)
+        lines.append(f"![{row['model']}, seed {result['seed']}: {path.stem}](<{link}>)")
+    return ["\n".join(lines)]
+
+
+def _environment(row: Row) -> str:
+    found = [result.get("environment", {}) for result in row["results"]]
+    facts = {*row["machines"]}
+    for result, environment in zip(row["results"], found, strict=True):
+        versions = result["versions"]
+        facts.add(f"mnistcli {versions['mnistcli']}, Python {versions['python']}")
+        facts |= {environment["platform"]} if "platform" in environment else set()
+        facts |= {f"commit {environment['commit']}"} if environment.get("commit") else set()
+    return f"Measured on: {'; '.join(sorted(facts))}."

@@ -1,0 +1,145 @@
+"""Help, completion and usage errors as a person and a script meet them; all without torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Cli, document, spawn
+
+from mnistcli.cli.app import app
+
+COMMANDS = [str(info.name) for info in app.registered_commands]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_ends_with_three_whole_examples_the_last_for_a_script(
+    command: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, _, text = cli(*command.split(), "--help").stdout.partition(" Examples")
+    examples = [line.strip() for line in text.splitlines() if line.strip()]
+    assert len(examples) == 3
+    assert all(line.startswith(f"mnistcli {command}") for line in examples)  # none is wrapped
+    assert any(sign in examples[-1] for sign in (" > ", " | ", " || ", " && "))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_every_default(command: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    options = re.split(r"\n│ (?=--)", cli(command, "--help").stdout)[1:]
+    valued = [text for text in options if "<bool>" not in text.splitlines()[0]]
+    assert valued
+    assert not [text for text in valued if "[default: " not in text]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_the_shared_options(command: str, cli: Cli) -> None:
+    text = cli(command, "--help").stdout
+    assert all(name in text for name in ("--json", "--quiet", "--progress", "--traceback"))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("trian", "train"),
+        ("sumary v3", "summary"),
+        ("train --modle v3", "--model"),
+        ("compare --formt csv", "--format"),
+        ("train --model v33", "v3"),
+        ("evaluate v33", "v3"),
+        ("bench v33", "v3"),
+        ("compare v33", "v3"),
+        ("report v33", "v3"),
+        ("train --model v3 --recipe basline/v3", "baseline/v3"),
+        ("train --model v3 --set optim.momentun=0.5", "momentum"),
+        ("evaluate v3 --require accurcy", "accuracy"),
+        ("doctor --require compler", "compiler"),
+        ("compare --format tabel", "table"),
+        ("train --model v3 --compile onn", "on"),
+        ("summary net.py", "net.py:FACTORY"),
+    ],
+)
+def test_a_wrong_word_names_the_nearest(line: str, expected: str, cli: Cli) -> None:
+    done = cli(*line.split())
+    assert done.returncode in (2, 4)
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert re.search(rf"(?<![\w/-]){re.escape(expected)}(?!\w)", f"{error} {hint}")
+
+
+@pytest.mark.parametrize(
+    "line", ["--json trian", "trian --json", "--json summary v9", "summary --json v9", "--json"]
+)
+def test_json_anywhere_on_the_line_is_one_document(line: str, cli: Cli) -> None:
+    done = cli(*line.split())
+    assert (done.returncode, document(done.stdout)["error"]["exit_code"]) == (2, 2)
+
+
+def test_json_before_the_command_is_json(cli: Cli) -> None:
+    assert document(cli("--json", "summary", "v3").stdout)["command"] == "summary"
+    assert "mnistcli" in document(cli("--version", "--json").stdout)["text"]
+
+
+def test_a_reader_of_help_may_leave(tmp_path: Path) -> None:
+    process = spawn("train", "--help")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+def test_help_starts_without_what_only_work_needs() -> None:
+    program = (
+        "import sys; from mnistcli.cli.app import run; run(['--help']); "
+        "print({'torch', 'pydantic', 'yaml', 'matplotlib', 'numpy'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def complete(words: str) -> list[str]:
+    """Return what bash would offer for the last word; the last line says whether torch came."""
+    program = (
+        "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
+        "sys.argv = ['mnistcli']; from mnistcli.__main__ import main; main()"
+    )
+    environment = {
+        "_MNISTCLI_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"mnistcli {words}",
+        "COMP_CWORD": str(len(f"{words}.".split())),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True,
+        env=os.environ | environment,
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("tr", {"train"}),
+        ("train --model v", {"v1", "v2", "v3"}),
+        ("train --model v3 --recipe base", {"baseline/v1", "baseline/v2", "baseline/v3"}),
+        ("train --model v3 --require ep", {"epochs"}),
+        ("evaluate checkpoints/v3/20", {"checkpoints/v3/20261124-101500-s0"}),
+        ("report v3 checkpoints/v3/20", {"checkpoints/v3/20261124-101500-s0"}),
+        ("train --resume a", {"auto"}),
+        ("compare baseline/v3", {"baseline/v3"}),
+    ],
+)
+def test_completion_offers_names_without_torch(
+    words: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "checkpoints" / "v3" / "20261124-101500-s0"
+    run.mkdir(parents=True)
+    (run / "recipe.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    *offered, torch_came = complete(words)
+    assert set(offered) == expected
+    assert torch_came == "False"

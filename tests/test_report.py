@@ -1,0 +1,86 @@
+"""`mnistcli report`: the write-up, its words, its links, and the README's table."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Cli, document
+
+from mnistcli import recipe
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_every_model_has_target_result_and_analysis(cli: Cli) -> None:
+    text = cli("report").stdout
+    assert [line for line in text.splitlines() if line.startswith("## ")][-1] == "## v3"
+    sections = text.split("\n## ")[1:]
+    assert len(sections) >= 6
+    for section in sections:
+        places = [section.index(word) for word in ("**Target.**", "**Result.**", "**Analysis.**")]
+        assert places == sorted(places)
+        assert "none yet" not in section
+        assert "Measured on:" in section
+    notes = recipe.load("v3").notes
+    assert notes is not None
+    assert notes.target in text
+
+
+def test_a_runs_epochs_pictures_and_words_are_its_own(
+    train_small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    train_small("--set", "notes.target=Fast.", "--set", "notes.analysis=It *was*.", out="a run")
+    (tmp_path / "a run" / "curves.png").touch()
+    (tmp_path / "docs").mkdir()
+    out = tmp_path / "docs" / "report.md"
+    done = cli("report", str(tmp_path / "a run"), "--out", str(out))
+    assert done.stdout == f"result report={out} rows=1\n"
+    text = out.read_text()
+    assert "**Target.** Fast." in text
+    assert "It *was*." in text
+    assert "![v3, seed 0: curves](<../a run/curves.png>)" in text
+    assert "misclassified" not in text
+    assert "| 2/2 |" in text
+
+
+def test_a_changed_recipe_does_not_inherit_the_words(
+    train_small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    train_small("--seeds", "0-1")
+    document_ = document(cli("report", str(tmp_path / "run"), "--json").stdout)
+    notes = recipe.load("v3").notes
+    assert notes is not None
+    assert notes.analysis not in document_["markdown"]
+    assert "none yet" in document_["markdown"]
+    assert "mean of 2 seeds (0, 1)" in document_["markdown"]
+
+
+def test_words_decide_no_figure(tmp_path: Path) -> None:
+    plain, said = recipe.load("v3"), recipe.load("v3", settings=["notes.target=x"])
+    assert plain.digest() == said.digest()
+    assert "notes" not in said.model_dump()
+    assert recipe.differences(plain, said) == ()
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(said.to_yaml())
+    assert recipe.load(str(copy)) == said != plain
+    assert recipe.load("v3", model="v2").notes is None
+
+
+def test_the_readmes_results_are_what_the_command_writes(cli: Cli, tmp_path: Path) -> None:
+    copy = tmp_path / "README.md"
+    shutil.copy(README, copy)
+    assert cli("report", "--update", str(copy)).returncode == 0
+    assert copy.read_text() == README.read_text()
+
+
+@pytest.mark.parametrize("text", ["no markers", "<!-- results -->\n", None])
+def test_a_file_without_one_pair_of_markers_stays(
+    text: str | None, cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "README.md"
+    if text is not None:
+        path.write_text(text)
+    assert cli("report", "--update", str(path)).returncode == 2
+    assert text is None or path.read_text() == text
