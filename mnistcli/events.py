@@ -51,6 +51,11 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class RunKept(Notice):
+    """A run was finished before."""
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run is about to train its next epoch; `history` holds the epochs done before."""
 
@@ -97,5 +102,29 @@ class RunFinished:
     stopped_early: bool
 
 
-Event = Notice | RunStarted | BatchFinished | EpochFinished | RunFinished
+@dataclass(frozen=True)
+class SetStarted:
+    """Ranks are about to share out `runs` runs, of which `done` are over already."""
+
+    model: str
+    recipe: str
+    changes: tuple[str, ...]
+    runs: int
+    done: int
+    ranks: int
+    restarts: int
+    runtime: dict[str, Any]
+    folder: str
+
+
+@dataclass(frozen=True)
+class RunRecorded:
+    """A run of a set is over, on whatever rank: its row, as set.json holds it."""
+
+    row: dict[str, Any]
+    done: int
+    runs: int
+
+
+Event = Notice | RunStarted | BatchFinished | EpochFinished | RunFinished | SetStarted | RunRecorded
 Emit = Callable[[Event], None]

@@ -20,6 +20,7 @@ LAYERS = (
     {"engine"},
     {"audit", "results", "bench"},
     {"experiment", "trained", "view"},
+    {"runset"},
     {"cli", "__main__"},
 )
 

@@ -20,7 +20,8 @@ view.tame_typer()
 
 import typer  # noqa: E402
 
-from mnistcli.cli import bench, compare, evaluate, signals, summary, train  # noqa: E402
+from mnistcli.cli import bench, compare, evaluate, processes, signals, summary, train  # noqa: E402
+from mnistcli.engine import ranks  # noqa: E402
 
 _EXIT_CODES = """
 **Exit codes**: 0 done · 1 unexpected error · 2 wrong option, recipe or model ·
@@ -61,7 +62,8 @@ def root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     command = next((word for word in arguments if not word.startswith("-")), "")
-    output = view.Output(command, json="--json" in arguments)
+    # A rank that ends may be started again: only a whole set has a document.
+    output = view.Output(command, json="--json" in arguments and not ranks.launched())
     try:
         with signals.translated():
             code = app(list(arguments) or ["--help"], prog_name="mnistcli", standalone_mode=False)
@@ -70,7 +72,8 @@ def run(arguments: Sequence[str]) -> int:
         if "--traceback" in arguments:
             view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
         fault = _explain(error, command)
-        output.failure(fault)
+        if not processes.told_elsewhere(fault):
+            output.failure(fault)
         return fault.exit_code
 
 

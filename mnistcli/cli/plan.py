@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +75,19 @@ def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, 
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"a seed stands twice in {text!r}", hint="--seeds 0-4")
     return tuple(seeds)
+
+
+def resume_command(words: Sequence[str], folder: str | None) -> str:
+    """Return the command line again, so that it continues: in `folder`, or by `--resume auto`."""
+    kept: list[str] = []
+    rest = iter(words)
+    dropped = {"--resume"} if folder is None else {"--resume", "--out"}
+    for word in rest:
+        if word in dropped:
+            next(rest, None)
+        elif word.partition("=")[0] not in dropped:
+            kept.append(word)
+    return shlex.join(["mnistcli", *kept, "--resume", folder or "auto"])
 
 
 def _source(asked: Asked) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.cli import options, signals
-from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe
+from mnistcli.cli import launch, options, processes, signals
+from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe, resume_command
+from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.events import BatchFinished, Event, RunStarted
 from mnistcli.models.registry import resolve
@@ -23,8 +23,6 @@ from mnistcli.view.run import live_or_plain
 from mnistcli.view.verdict import show_results
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mnistcli.experiment import Plan
 
 _RECIPE, _RUN, _MACHINE = "Recipe", "Run folder", "Machine and data"
@@ -137,6 +135,9 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    jobs: processes.Jobs = None,
+    max_restarts: processes.MaxRestarts = None,
+    parallel: processes.Parallel = "runs",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     compile: options.Compile = "auto",
@@ -160,8 +161,10 @@ def train(
     }  # fmt: skip
     changes = {key: value for key, value in direct.items() if value is not None}
     asked = Asked(model, recipe, settings, changes, parse_resume(resume))
+    processes.check(jobs, max_restarts, parallel, asked.resume)
     resolved = resolve_recipe(asked)
     numbers = parse_seeds(seeds, resolved, alone=seed is None)
+    processes.check_set(resolved, numbers, jobs, parallel, out)
     output = Output("train", json, quiet, progress)
     if print_recipe:
         output.product(resolved.to_yaml().rstrip())
@@ -177,8 +180,14 @@ def train(
         entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
         seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,
         limits=limits, request=Request(device, precision, compile, threads),
+        require=tuple(require), parallel=parallel,
     )  # fmt: skip
-    _run(plan, output, require)
+    if ranks.launched():
+        launch.run_rank(plan, output)
+    elif jobs is not None:
+        launch.launch(plan, output, jobs, max_restarts)
+    else:
+        _run(plan, output, require)
 
 
 def _run(plan: Plan, output: Output, require: list[str]) -> None:
@@ -207,16 +216,3 @@ def _run(plan: Plan, output: Output, require: list[str]) -> None:
     report = results[0] if len(results) == 1 else {"runs": results, "summary": summarise(results)}
     show_results(output, results, checks)
     options.conclude(output, report, require, checks)
-
-
-def resume_command(words: Sequence[str], folder: str | None) -> str:
-    """Return the command line again, so that it continues: in `folder`, or by `--resume auto`."""
-    kept: list[str] = []
-    rest = iter(words)
-    dropped = {"--resume"} if folder is None else {"--resume", "--out"}
-    for word in rest:
-        if word in dropped:
-            next(rest, None)
-        elif word.partition("=")[0] not in dropped:
-            kept.append(word)
-    return shlex.join(["mnistcli", *kept, "--resume", folder or "auto"])

@@ -35,7 +35,7 @@ def gather(references: Sequence[str]) -> list[Result]:
     published = list(_published())
     if not references:
         return [r for r in published if r["model"] in MODELS and not r["changes"]]
-    results: list[Result] = []
+    results: dict[str, Result] = {}  # a run that two references mean counts once
     for reference in references:
         found = [
             r for r in published if reference in (r["model"], r["recipe"]) and not r["changes"]
@@ -47,8 +47,9 @@ def gather(references: Sequence[str]) -> list[Result]:
                 f"no finished run or record for {reference!r}",
                 hint=f"{nearest(reference, known)} or a run folder",
             )
-        results += [result for result in found if result not in results]
-    return results
+        for result in found:
+            results.setdefault(result.get("run") or json.dumps(result), result)
+    return list(results.values())
 
 
 def rows(results: Iterable[Result], baseline: Result | None = None) -> list[Row]:

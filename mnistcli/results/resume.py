@@ -30,7 +30,7 @@ def locate(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str
         runlog.create(out)
         return out
     found = _find(recipe, data) if resume == "auto" else None
-    return found or _new_folder(recipe)
+    return found or new_folder(recipe, f"s{recipe.seed}")
 
 
 def open_run(
@@ -102,13 +102,13 @@ def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
     return max(found)[-1] if found else None
 
 
-def _new_folder(recipe: Recipe) -> Path:
-    """Make `checkpoints/<model>/<time>-s<seed>`; two runs of one second get two names."""
+def new_folder(recipe: Recipe, label: str) -> Path:
+    """Make `checkpoints/<model>/<time>-<label>`; two runs of one second get two names."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     parent = Path("checkpoints", file_name(recipe.model))
     for attempt in range(1, 1000):
         suffix = "" if attempt == 1 else f"-{attempt}"
-        folder = (parent / f"{stamp}-s{recipe.seed}{suffix}").absolute()
+        folder = (parent / f"{stamp}-{label}{suffix}").absolute()
         if runlog.create_exclusively(folder):
             return folder
     raise AssertionError("a thousand runs started in one second")
