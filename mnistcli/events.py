@@ -51,6 +51,11 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class RunKept(Notice):
+    """A run was finished before."""
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run is about to train its next epoch; `history` holds the epochs done before."""
 
@@ -133,6 +138,21 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class SetStarted:
+    """Ranks are about to share out `runs` runs, of which `done` are over already."""
+
+    model: str
+    recipe: str
+    changes: tuple[str, ...]
+    runs: int
+    done: int
+    ranks: int
+    restarts: int
+    runtime: dict[str, Any]
+    folder: str
+
+
+@dataclass(frozen=True)
 class RunRecorded:
     """A run's result is written; what its pictures are drawn from, the surest mistake first."""
 
@@ -145,5 +165,23 @@ class RunRecorded:
     target: str
 
 
-Event = Notice | RunStarted | BatchFinished | EpochFinished | RunFinished | RunRecorded
+@dataclass(frozen=True)
+class RowAdded:
+    """A run of a set is over, on whatever rank: its row, as set.json holds it."""
+
+    row: dict[str, Any]
+    done: int
+    runs: int
+
+
+Event = (
+    Notice
+    | RunStarted
+    | BatchFinished
+    | EpochFinished
+    | RunFinished
+    | RunRecorded
+    | SetStarted
+    | RowAdded
+)
 Emit = Callable[[Event], None]

@@ -53,8 +53,8 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether a file in a run folder is only our lock or an unfinished write."""
-    return path.name == ".lock" or path.name.endswith(_TEMPORARY)
+    """Return whether a file in a run folder is only our lock, a set's record, or unfinished."""
+    return path.name in (".lock", "set.json") or path.name.endswith(_TEMPORARY)
 
 
 def remove_stale(folder: Path) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 from mnistcli.audit import audit
 from mnistcli.data import mnist
 from mnistcli.data.batches import steps_per_epoch
-from mnistcli.engine import runtime
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import EnvironmentFault
 from mnistcli.events import Emit
-from mnistcli.experiment import Plan, announce, parts, prepare
 from mnistcli.results.goal import Check, judge_epochs, judge_parameters
 from mnistcli.results.resume import foresee, new_folder, peek
+from mnistcli.setting import Outside, Plan, prepare, restored_runtime
 
 
 def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
@@ -24,9 +23,10 @@ def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
     Raises:
         MnistcliError: whatever would stop the first run before its first step.
     """
-    dataset, chosen = prepare(plan, emit)
+    setting = prepare(plan, Outside(emit, lambda: None))
+    dataset, chosen = setting.dataset, setting.runtime
     recipe, counted = plan.recipe, audit(plan.entry, plan.recipe.model_args)
-    training, evaluation = (len(part.labels) for part in parts(dataset, recipe))
+    training, evaluation = (len(part.labels) for part in setting.parts(recipe))
     steps = steps_per_epoch(training, recipe.batch_size)
     report = {
         "dry_run": True,
@@ -55,14 +55,13 @@ def _run(
     """Return a seed's folder, what is in it already, and the runtime it would get."""
     recipe = plan.recipe.model_copy(update={"seed": seed})
     folder = foresee(recipe, plan.out_of(seed), plan.resume, dataset.hashes)
-    place = folder or new_folder(recipe)
+    place = folder or new_folder(recipe, f"s{seed}")
     _check_writable(place)
     saved = None
     if place.exists():
         saved = peek(place, recipe, plan.resume, dataset.hashes, emit)
     if saved is not None and saved["training"] is not None:
-        chosen, unlike = runtime.restore(saved["runtime"], plan.request)
-        announce(unlike, emit)
+        chosen = restored_runtime(plan, saved, emit)
     started = "finished" if saved is not None and saved["training"] is None else "continued"
     return {
         "seed": seed,

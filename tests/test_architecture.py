@@ -19,7 +19,9 @@ LAYERS = (
     {"models", "data"},
     {"engine"},
     {"audit", "diagnosis", "results", "bench"},
+    {"setting"},
     {"experiment", "missing", "trained", "rehearsal", "view"},
+    {"runset"},
     {"cli", "__main__"},
 )
 

@@ -30,10 +30,13 @@ from mnistcli.cli import (  # noqa: E402
     doctor,
     evaluate,
     predict,
+    processes,
     report,
     summary,
     train,
 )
+from mnistcli.cli.plan import resume_command  # noqa: E402
+from mnistcli.engine import ranks  # noqa: E402
 
 _EXIT_CODES = """
 **Exit codes**: 0 done · 1 unexpected error · 2 wrong option, recipe or model ·
@@ -97,23 +100,27 @@ def fail(error: Exception | Interrupted, arguments: Sequence[str]) -> int:
     """Say what went wrong, in words or as the one document, and return the exit code."""
     command, output = _speaker(arguments)
     if isinstance(error, Interrupted) and command == "train" and not error.hint:
-        error.hint = train.resume_command(arguments, None)
+        error.hint = resume_command(arguments, None)
     if "--traceback" in arguments:
         view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
     fault = _explain(error, command)
-    output.failure(fault)
+    if not processes.told_elsewhere(fault):
+        output.failure(fault)
     return fault.exit_code
 
 
 def _speaker(arguments: Sequence[str]) -> tuple[str, view.Output]:
-    """Return the command that a line names, and how it speaks, before anything is parsed."""
+    """Return the command that a line names, and how it speaks, before anything is parsed.
+
+    A rank that ends may be started again: only a whole set has a document.
+    """
     command = next((word for word in arguments if not word.startswith("-")), "")
-    return command, view.Output(command, json="--json" in arguments)
+    return command, view.Output(command, json="--json" in arguments and not ranks.launched())
 
 
 def _dispatch(words: list[str], command: str, output: view.Output) -> object:
     """Call Typer; a `--json` before the command goes behind it, and help becomes a document."""
-    if not output.json:
+    if "--json" not in words:
         return app(words or ["--help"], prog_name="mnistcli", standalone_mode=False)
     if command:
         place = words.index(command) + 1

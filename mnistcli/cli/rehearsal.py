@@ -10,7 +10,7 @@ from mnistcli.view.rehearsal import show_rehearsal
 from mnistcli.view.run import live_or_plain
 
 if TYPE_CHECKING:
-    from mnistcli.experiment import Plan
+    from mnistcli.setting import Plan
     from mnistcli.view.output import Output
 
 

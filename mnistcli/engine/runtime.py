@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mnistcli.data.order import stream_seed
-from mnistcli.engine import fused, machine
+from mnistcli.engine import fused, machine, ranks
 from mnistcli.errors import EnvironmentFault, UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -65,11 +65,15 @@ class Runtime:
 def decide(request: Request) -> Runtime:
     """Choose device and precision, eager for now, and set torch's flags and thread count.
 
+    Ranks of one machine get a GPU each, in turn where there are fewer, and an equal share of the
+    cores.
+
     Raises:
         EnvironmentFault: a device or precision was asked for that is not here.
     """
-    if request.threads is not None:
-        use_threads(request.threads)
+    place = ranks.here()
+    if request.threads is not None or place.local_size > 1:
+        use_threads(request.threads or place.cores)
     torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
     device, reason = _choose_device(request.device)
@@ -117,8 +121,10 @@ def restore(saved: dict[str, Any], request: Request) -> tuple[Runtime, tuple[str
 
     Anything but an empty tuple means that the resumed run is not bit-identical.
     """
+    kind = saved["device"].split(":")[0]
+    device = kind if ranks.launched() else saved["device"]  # a rank has a device of its own
     wanted = Request(
-        device=saved["device"] if request.device == "auto" else request.device,
+        device=device if request.device == "auto" else request.device,
         precision=saved["precision"] if request.precision == "auto" else request.precision,
         compile=("on" if saved["compiled"] else "off")
         if request.compile == "auto"
@@ -135,8 +141,8 @@ def restore(saved: dict[str, Any], request: Request) -> tuple[Runtime, tuple[str
         if request.compile == "on":
             raise
     keys = ("device", "device_name", "precision", "compiled", "threads")
-    now = runtime.to_dict()
-    return runtime, tuple(f"{k} {saved[k]} → {now[k]}" for k in keys if saved[k] != now[k])
+    before, now = ({**r, "device": r["device"].split(":")[0]} for r in (saved, runtime.to_dict()))
+    return runtime, tuple(f"{k} {before[k]} → {now[k]}" for k in keys if before[k] != now[k])
 
 
 def use_threads(threads: int) -> None:
@@ -178,7 +184,8 @@ def _choose_device(asked: str) -> tuple[torch.device, str | None]:
         raise UsageError(f"unknown device {asked!r}", hint="--device auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         return torch.device("cpu"), None
-    device = torch.device("cuda", int(index or 0))
+    local_rank = ranks.here().local_rank % max(1, torch.cuda.device_count())
+    device = torch.device("cuda", int(index or local_rank))
     fault = machine.cuda_fault(device)
     if fault is None:
         return device, None

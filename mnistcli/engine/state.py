@@ -24,11 +24,13 @@ from mnistcli.recipe import Recipe
 class TrainState:
     """A run between two epochs.
 
-    `model` is trained, and compiled in place where the runtime says so; `evaluated` is its eager
-    twin that holds what evaluation and the user get: the weight average, or a copy.
+    `model` is trained, and compiled in place where the runtime says so; `forward` is what a step
+    calls, itself or what ranks wrap around it; `evaluated` is its eager twin that holds what
+    evaluation and the user get: the weight average, or a copy.
     """
 
     model: nn.Module
+    forward: nn.Module
     evaluated: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -68,6 +70,7 @@ def create(
         model.zero_grad(set_to_none=True)
     return TrainState(
         model=model.train(),
+        forward=model,
         evaluated=twin,
         optimizer=build_optimizer(model, recipe.optim),
         scaler=torch.amp.GradScaler(chosen.torch_device.type, enabled=chosen.precision == "fp16"),

@@ -24,7 +24,7 @@ def locate(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str
     """Return the folder of a run, made if new; nothing in it is read or changed yet."""
     folder = foresee(recipe, out, resume, data)
     if folder is None:
-        return _make_folder(recipe)
+        return make_folder(recipe, f"s{recipe.seed}")
     runlog.create(folder)
     return folder
 
@@ -132,15 +132,15 @@ def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
     return max(found)[-1] if found else None
 
 
-def new_folder(recipe: Recipe) -> Path:
-    """Return `checkpoints/<model>/<time>-s<seed>`."""
+def new_folder(recipe: Recipe, label: str) -> Path:
+    """Return `checkpoints/<model>/<time>-<label>`."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("checkpoints", file_name(recipe.model), f"{stamp}-s{recipe.seed}").absolute()
+    return Path("checkpoints", file_name(recipe.model), f"{stamp}-{label}").absolute()
 
 
-def _make_folder(recipe: Recipe) -> Path:
+def make_folder(recipe: Recipe, label: str) -> Path:
     """Make a new folder; two runs of one second get two names."""
-    first = new_folder(recipe)
+    first = new_folder(recipe, label)
     for attempt in range(1, 1000):
         folder = first if attempt == 1 else first.with_name(f"{first.name}-{attempt}")
         if runlog.create_exclusively(folder):

@@ -64,12 +64,22 @@ def show_results(
         _show_course(output, results[0])
     else:
         _show_seeds(output, results)
-        print_table(output, _SUMMARY, [summarise(results)], title="", kind="summary")
+        show_summary(output, results)
     for result in results:
         output.result(_result_line(result))
-    if results[0]["follows_test"]:
+    show_caveats(output, results[0])
+
+
+def show_summary(output: Output, results: Sequence[dict[str, Any]]) -> None:
+    """Show the statistics over several runs."""
+    print_table(output, _SUMMARY, [summarise(results)], title="", kind="summary")
+
+
+def show_caveats(output: Output, result: dict[str, Any]) -> None:
+    """Say what weakens a run's figures."""
+    if result["follows_test"]:
         output.talk(BIASED)
-    if results[0]["split"] == "validation":
+    if result["split"] == "validation":
         output.talk(
             "notice: judged on the validation split; `mnistcli evaluate RUN` reads the test set"
         )
