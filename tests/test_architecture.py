@@ -126,7 +126,7 @@ def test_one_writer_writes_every_file() -> None:
         if path.relative_to(PACKAGE).as_posix() in ("files.py", "engine/machine.py"):
             continue  # the writer; the compiler's probe, in a temporary folder
         last_words = {call.rsplit(".")[-1] for call in calls(path)}
-        assert not {"write_text", "write_bytes", "savez", "to_csv", "fdopen"} & last_words, path
+        assert not {"write_text", "write_bytes", "savez", "fdopen"} & last_words, path
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "open":
                 modes = [a.value for a in node.args if isinstance(a, ast.Constant)]
