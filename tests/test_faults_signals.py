@@ -91,9 +91,8 @@ def names_of(pids: set[int]) -> set[str]:
     found = set()
     for pid in pids:
         with contextlib.suppress(OSError):  # it has ended
-            name, state = re.match(
-                r"\d+ \((.*)\) (.)", Path(f"/proc/{pid}/stat").read_text()
-            ).groups()
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            name, state = stat[stat.index("(") + 1 : stat.rindex(")")], stat[stat.rindex(")") + 2]
             found |= {name} if state != "Z" else set()
     return found
 

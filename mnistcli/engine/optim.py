@@ -30,15 +30,29 @@ def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer
     groups = [group for group in groups if group["params"]]
     match optim:
         case Sgd():
-            return torch.optim.SGD(
+            sgd = torch.optim.SGD(
                 groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=True
             )
+            return _with_zero_momenta(sgd) if optim.momentum else sgd
         case Muon():
             return _muon(model, groups, optim)
         case Adam(name="adam"):
             return torch.optim.Adam(groups, lr=optim.lr, fused=True)
         case Adam():
             return torch.optim.AdamW(groups, lr=optim.lr, fused=True)
+
+
+def _with_zero_momenta(optimizer: torch.optim.SGD) -> torch.optim.SGD:
+    """Start from momenta of zero, the same bits as torch's start from the first gradient.
+
+    Where fused SGD leaves out its first step (not finite, frequent in fp16), torch 2.14 keeps the
+    momenta that it has allocated and not set: whatever lay in memory.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            zeros = torch.zeros_like(parameter, requires_grad=False)
+            optimizer.state[parameter]["momentum_buffer"] = zeros
+    return optimizer
 
 
 def _muon(model: nn.Module, groups: list[dict[str, Any]], optim: Muon) -> torch.optim.Optimizer:
