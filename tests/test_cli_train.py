@@ -36,6 +36,13 @@ def test_a_run_in_a_pipe_leaves_one_line_an_epoch_and_its_files(
     assert set(kept.split()) <= files
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
+    columns = (  # a user's scripts read these; new ones may only follow
+        "epoch train_loss train_correct train_total split eval_loss eval_correct eval_total "
+        "best_correct epochs_since_best lr allocated_mib reserved_mib rss_mib images_per_second "
+        "train_seconds eval_seconds"
+    )
+    assert [*rows[0]][:17] == columns.split()
+    assert runlog.read_metrics(tmp_path / "run")[-1].epoch == 2
 
 
 def test_json_is_one_document_and_the_epochs_move_to_stderr(train_small: Cli) -> None:
@@ -90,6 +97,15 @@ def test_validation_runs_say_so_and_depend_on_no_test_picture(
     again = document(train_small("--val", "--json", "--data-dir", str(other), out="again").stdout)
     assert again["weights_sha256"] == result["weights_sha256"]
     assert again["correct_by_epoch"] == result["correct_by_epoch"]
+
+
+def test_patience_ends_a_run_early_and_says_so(train_small: Cli) -> None:
+    line = ["--val", "--patience", "1", "--epochs", "9", "--lr", "1e-9"]
+    done = train_small(*line, "--set", "ema_decay=null", "--json")
+    result = document(done.stdout)
+    assert result["epochs_done"] < result["epochs"] == 9
+    assert "patience is over" in done.stderr
+    assert train_small("--patience", "1", out="other").returncode == 2
 
 
 def test_print_recipe_prints_what_would_be_trained(cli: Cli) -> None:

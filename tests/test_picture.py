@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 from torch import nn
 
 from mnistcli.data import mnist
@@ -64,6 +64,18 @@ def in_uneven_light(digit: Image.Image, path: Path) -> Path:
     return path
 
 
+def photographed(digit: Image.Image, path: Path) -> Path:
+    """A pen on paper in a phone's picture: dark corners, blur, grain, JPEG."""
+    page = Image.new("L", (600, 800), 0)
+    page.paste(enlarged(digit, 330), (150, 260))
+    corners = Image.radial_gradient("L").resize(page.size).point(lambda v: 235 - v // 2)
+    photo = Image.composite(Image.new("L", page.size, 50), corners, page)
+    photo = photo.filter(ImageFilter.GaussianBlur(2))
+    path = path.with_suffix(".jpg")
+    Image.blend(photo, Image.effect_noise(page.size, 60), 0.15).save(path, quality=70)
+    return path
+
+
 def turned_by_exif(digit: Image.Image, path: Path) -> Path:
     """Stored lying on its side, as a phone does; orientation 6 says so."""
     exif = Image.Exif()
@@ -109,7 +121,7 @@ def sixteen_bits(digit: Image.Image, path: Path) -> Path:
 @pytest.mark.parametrize(
     "save",
     [
-        plain, dark_on_light, in_a_corner_of_a_jpeg, in_uneven_light, turned_by_exif,
+        plain, dark_on_light, in_a_corner_of_a_jpeg, in_uneven_light, photographed, turned_by_exif,
         drawn_on_nothing(0), drawn_on_nothing(255), rounded_corners, palette, sixteen_bits,
     ],
 )  # fmt: skip
@@ -182,3 +194,10 @@ def test_a_blank_picture_is_named(level: int, tmp_path: Path) -> None:
         read_picture(path.with_suffix(".png"))
     with pytest.raises(ArtifactError, match="no such"):
         read_picture(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("save", [photographed, in_uneven_light, in_a_corner_of_a_jpeg])
+def test_empty_paper_is_blank_too(save: Save, tmp_path: Path) -> None:
+    path = save(Image.new("L", (28, 28), 0), tmp_path / "paper.png")
+    with pytest.raises(ArtifactError, match="blank"):
+        read_picture(path)

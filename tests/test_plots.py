@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,12 @@ def size(png: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(png)) as image:
         image.load()
         return image.size
+
+
+def test_matplotlib_is_imported_where_a_picture_is_drawn() -> None:
+    program = "import sys, mnistcli.view.plots; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n"
 
 
 def test_curves_are_drawn_for_one_epoch_and_for_many() -> None:

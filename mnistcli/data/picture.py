@@ -29,7 +29,8 @@ Polarity = Literal["dark on light", "light on dark"]
 _BOX = 20
 _WORK_SIDE = 512  # pixels of the longer side that the ink is sought at
 _GROUND_SIDE = 64  # and the ground below it
-_LEAST_CONTRAST = 0.08  # of the whole range; paper's grain and JPEG's noise stay below
+_LEAST_CONTRAST = 0.12  # of the whole range; paper's grain and JPEG's noise stay below
+_DARKEST = 0.9995  # quantile that is ink: a thin 1 covers few pixels of a large picture
 _NOISE = 0.15  # of the ink's depth: grain of the paper
 _CENTRE = 14.0  # mean centre of mass of MNIST's pictures, in pixel indices
 
@@ -63,27 +64,23 @@ def read_picture(path: Path) -> Picture:
 def find_ink(grey: Tensor) -> tuple[Tensor, Polarity] | None:
     """Return the ink [H, W] in 0…1 of a grey picture in 0…1, None where there is none.
 
-    Otsu's threshold parts two levels; the one that holds most of the border is the ground. What
-    is left of the ground after a white top-hat (uneven light) and below the grain is set to 0.
+    What is left of the ground after a white top-hat (uneven light) and below the grain is 0.
     """
     if float(grey.max() - grey.min()) < _LEAST_CONTRAST:
         return None
-    light = grey > _otsu(grey)
-    border = torch.cat([light[0], light[-1], light[:, 0], light[:, -1]])
-    dark_on_light = float(border.float().mean()) > 0.5
+    dark_on_light = _is_dark_on_light(_small(grey))
     ink = _top_hat(1 - grey if dark_on_light else grey)
-    deep = ink[ink > _otsu(ink)]
-    if not len(deep) or float(deep.median()) < _LEAST_CONTRAST:
+    darkest = ink.flatten().quantile(_DARKEST)
+    depth = ink[ink >= darkest / 2].median()
+    if float(depth) < _LEAST_CONTRAST:
         return None
-    ink = ((ink / deep.median() - _NOISE) / (1 - _NOISE)).clamp(0, 1)
+    ink = ((ink / depth - _NOISE) / (1 - _NOISE)).clamp(0, 1)
     return ink, "dark on light" if dark_on_light else "light on dark"
 
 
 def centre(ink: Tensor) -> Tensor:
     """Fit ink [H, W] in 0…1 into 20×20 and put its centre of mass in the middle of [28, 28]."""
-    top, bottom = _extent(ink.amax(dim=1))
-    left, right = _extent(ink.amax(dim=0))
-    cut = ink[top:bottom, left:right]
+    cut = _cut(ink)
     scale = _BOX / max(cut.shape)
     size = [max(1, round(side * scale)) for side in cut.shape]
     fitted = F.interpolate(cut[None, None], size, mode="bilinear", antialias=True)[0, 0]
@@ -94,16 +91,23 @@ def centre(ink: Tensor) -> Tensor:
     return (picture * 255).round().to(torch.uint8)
 
 
-def _extent(profile: Tensor) -> tuple[int, int]:
-    """Return where the ink begins and ends: solid ink, and the grey edge that touches it."""
-    inked = profile.tolist()
-    solid = [index for index, value in enumerate(inked) if value > 0.5]
-    start, stop = solid[0], solid[-1] + 1
-    while start > 0 and inked[start - 1] > 0:
-        start -= 1
-    while stop < len(inked) and inked[stop] > 0:
-        stop += 1
-    return start, stop
+def _cut(ink: Tensor) -> Tensor:
+    """Return the part with the solid ink and the grey edge that touches it.
+
+    The edge is at most a twentieth of the digit, as MNIST's pixel is: grain and shadows go on.
+    """
+    profiles = [ink.amax(dim=1).tolist(), ink.amax(dim=0).tolist()]
+    solid = [[at for at, value in enumerate(profile) if value > 0.5] for profile in profiles]
+    edge = math.ceil(max(span[-1] + 1 - span[0] for span in solid) / _BOX)
+    bounds = []
+    for profile, span in zip(profiles, solid, strict=True):
+        start, stop = span[0], span[-1] + 1
+        while start > max(0, span[0] - edge) and profile[start - 1] > 0:
+            start -= 1
+        while stop < min(len(profile), span[-1] + 1 + edge) and profile[stop] > 0:
+            stop += 1
+        bounds.append(slice(start, stop))
+    return ink[bounds[0], bounds[1]]
 
 
 def _offset(mass: Tensor) -> int:
@@ -174,28 +178,33 @@ def _levels(image: Image.Image) -> Tensor:
     return data.reshape(small.height, small.width)
 
 
-def _otsu(levels: Tensor) -> float:
-    """Return the threshold of greatest variance between two classes (Otsu, 1979)."""
-    low, high = float(levels.min()), float(levels.max())
-    counts = torch.histc(levels, bins=256, min=low, max=high).double()
-    values = torch.linspace(low, high, 256, dtype=torch.float64)
-    below = counts.cumsum(0)[:-1]
-    above = counts.sum() - below
-    mass = (counts * values).cumsum(0)
-    between = (mass[-1] * below / counts.sum() - mass[:-1]) ** 2 / (below * above)
-    # A gap between the levels makes a plateau: its middle, not its edge.
-    best = (between >= between.max() * (1 - 1e-9)).nonzero().flatten()
-    return float(values[best].mean())
+def _small(grey: Tensor) -> Tensor:
+    """Return a picture [1, 1, h, w] of at most 64 a side, enough for what is smooth."""
+    size = [min(side, _GROUND_SIDE) for side in grey.shape]
+    return F.interpolate(grey[None, None], size, mode="area")
+
+
+def _is_dark_on_light(small: Tensor) -> bool:
+    """Return whether what stands out most from the border's level is darker than it.
+
+    Levels are taken against their surroundings of half a side, so that a shadow is no ink.
+    """
+    kernel = [side // 4 * 2 + 1 for side in small.shape[2:]]
+    padding = [side // 2 for side in kernel]
+    mean = F.avg_pool2d(small, kernel, 1, padding, count_include_pad=False)
+    levels = (small - mean)[0, 0]
+    border = torch.cat([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    ground = border.median()
+    return bool(ground - levels.min() > levels.max() - ground)
 
 
 def _top_hat(light: Tensor) -> Tensor:
-    """Return what stands out of its surroundings: the picture less its opening by half its side.
+    """Return what stands out of its surroundings: the picture less its opening by a third.
 
-    The surroundings are smooth, so that they are sought at 64 pixels a side.
+    The window is wider than a stroke of the thickest pen that MNIST has.
     """
-    size = [min(side, _GROUND_SIDE) for side in light.shape]
-    small = F.interpolate(light[None, None], size, mode="area")
-    kernel = [side // 4 * 2 + 1 for side in size]
+    small = _small(light)
+    kernel = [side // 6 * 2 + 1 for side in small.shape[2:]]
     padding = [side // 2 for side in kernel]
     eroded = -F.max_pool2d(-small, kernel, 1, padding)
     opened = F.max_pool2d(eroded, kernel, 1, padding)
