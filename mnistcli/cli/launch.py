@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import signal
@@ -97,11 +98,12 @@ def conclude(plan: Plan, output: Output) -> None:
 
 def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> None:
     """Start this command line once more as `jobs` ranks, and conclude when they are done."""
-    os.environ.setdefault("LOGLEVEL", "ERROR")  # torch's launcher tells each step as a warning
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
+    for part in ("multiprocessing.api", "agent.server.api"):  # each signal would be a warning
+        logging.getLogger(f"torch.distributed.elastic.{part}").setLevel(logging.ERROR)
     name = f"{OURS}{secrets.token_hex(8)}"
     words = list(sys.argv[1:])
     if plan.out is None:

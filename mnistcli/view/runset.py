@@ -138,7 +138,8 @@ def show_set(
 def _headline(event: SetStarted) -> str:
     chosen = event.runtime
     changes = f" (changed: {', '.join(event.changes)})" if event.changes else ""
-    threads = f" · {chosen['threads']} threads a rank" if chosen["device"] == "cpu" else ""
+    number = chosen["threads"]
+    threads = f" · {number} thread{'s' * (number > 1)} a rank" if chosen["device"] == "cpu" else ""
     compiled = "compiled" if chosen["compiled"] else "eager"
     restarts = f" · restart {event.restarts}" if event.restarts else ""
     return (
