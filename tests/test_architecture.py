@@ -114,7 +114,8 @@ def test_nothing_unpickles_or_evaluates_text() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        "--help", "--version", "train --help", "evaluate --help", "compare --help",
+        "--help", "--version", "train --help", "evaluate --help", "predict --help",
+        "compare --help", "predict v3",
         "summary v9", "train --model v9", "train --model v3 --set optim.lrr=1",
         "train --model v3 --seeds 4-1", "train --model v3 --print-recipe", "trian",
     ],
@@ -125,7 +126,7 @@ def test_help_and_usage_errors_import_no_torch(arguments: str) -> None:
         f"code = run({arguments.split()!r}); print('torch' in sys.modules, code)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    right = "0" if "--" in arguments and "9" not in arguments else "2"
+    right = "0" if "--" in arguments and "9" not in arguments else "2"  # "predict v3": no picture
     expected = "2" if "lrr" in arguments or "4-1" in arguments else right
     assert done.stdout.splitlines()[-1] == f"False {expected}", done.stderr
 
