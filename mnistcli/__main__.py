@@ -2,12 +2,25 @@
 
 import sys
 
+from mnistcli.cli import signals
+from mnistcli.errors import Interrupted
+
 
 def main() -> None:
-    """Run the command line and exit with the documented code."""
-    from mnistcli.cli.app import run
+    """Run the command line and exit with the documented code; signals count from the start."""
+    arguments = sys.argv[1:]
+    with signals.translated():
+        try:
+            from mnistcli.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+            code = run(arguments)
+        except Interrupted as stop:  # while importing: once more, for the words
+            from mnistcli.cli.app import fail
+
+            code = fail(stop, arguments)
+    if signals.flag() is not None:
+        signals.end_at_once(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

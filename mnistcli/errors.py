@@ -44,6 +44,15 @@ class GateError(MnistcliError):
         self.report = report
 
 
+class SetError(MnistcliError):
+    """Runs of a set have no result; the exit code is the first one's, `report` what there is."""
+
+    def __init__(self, what: str, report: dict[str, Any], *, exit_code: int, hint: str) -> None:
+        super().__init__(what, hint=hint)
+        self.report = report
+        self.exit_code = exit_code
+
+
 class ArtifactError(MnistcliError):
     """Data or a checkpoint is missing, corrupt, refused or for another model."""
 

@@ -51,6 +51,11 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class RunKept(Notice):
+    """A run was finished before."""
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """A run is about to train its next epoch; `history` holds the epochs done before."""
 
@@ -97,5 +102,86 @@ class RunFinished:
     stopped_early: bool
 
 
-Event = Notice | RunStarted | BatchFinished | EpochFinished | RunFinished
+@dataclass(frozen=True)
+class Mistake:
+    """A misread picture: its index among the evaluated ones, and its 784 grey bytes."""
+
+    index: int
+    label: int
+    prediction: int
+    confidence: float
+    pixels: bytes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network reads in a person's picture; `top` are (digit, probability), best first."""
+
+    file: str
+    width: int
+    height: int
+    polarity: str
+    top: tuple[tuple[int, float], ...]
+    pixels: bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values without the pixels."""
+        return {
+            "file": self.file,
+            "digit": self.top[0][0],
+            "probability": self.top[0][1],
+            "top": [{"digit": digit, "probability": share} for digit, share in self.top],
+            "polarity": self.polarity,
+            "width": self.width,
+            "height": self.height,
+        }
+
+
+@dataclass(frozen=True)
+class SetStarted:
+    """Ranks are about to share out `runs` runs, of which `done` are over already."""
+
+    model: str
+    recipe: str
+    changes: tuple[str, ...]
+    runs: int
+    done: int
+    ranks: int
+    restarts: int
+    runtime: dict[str, Any]
+    folder: str
+
+
+@dataclass(frozen=True)
+class RunRecorded:
+    """A run's result is written; what its pictures are drawn from, the surest mistake first."""
+
+    run_dir: str
+    model: str
+    seed: int
+    history: tuple[EpochMetrics, ...]
+    confusion: list[list[int]]
+    mistakes: tuple[Mistake, ...]
+    target: str
+
+
+@dataclass(frozen=True)
+class RowAdded:
+    """A run of a set is over, on whatever rank: its row, as set.json holds it."""
+
+    row: dict[str, Any]
+    done: int
+    runs: int
+
+
+Event = (
+    Notice
+    | RunStarted
+    | BatchFinished
+    | EpochFinished
+    | RunFinished
+    | RunRecorded
+    | SetStarted
+    | RowAdded
+)
 Emit = Callable[[Event], None]

@@ -29,23 +29,22 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
         EnvironmentFault: the disk is full, or the folder can't be written.
     """
     try:
-        path = path.resolve()
+        path = Path(os.path.realpath(path))
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
-        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}{_TEMPORARY}")
+        temporary = _temporary(path)
         try:
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             if keep_previous and path.exists():
-                _link_previous(path)
+                _link(path, previous_of(path))
             os.replace(temporary, path)
-        except BaseException:
+        finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-            raise
         _sync_folder(path.parent)
     except OSError as error:
         raise EnvironmentFault(
@@ -54,8 +53,8 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether a file in a run folder is only our lock or an unfinished write."""
-    return path.name == ".lock" or path.name.endswith(_TEMPORARY)
+    """Return whether a file in a run folder is only our lock, a set's record, or unfinished."""
+    return path.name in (".lock", "set.json") or path.name.endswith(_TEMPORARY)
 
 
 def remove_stale(folder: Path) -> None:
@@ -69,13 +68,25 @@ def previous_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
-def _link_previous(path: Path) -> None:
-    """Give the current file its second name without ever removing the first."""
-    previous, link = previous_of(path), path.with_name(f".{path.name}.link{_TEMPORARY}")
-    with contextlib.suppress(FileNotFoundError):
-        link.unlink()
-    os.link(path, link)
-    os.replace(link, previous)
+def bring_back_previous(path: Path) -> None:
+    """Let a damaged file's name mean the file before it again; else the next write would keep the
+    damaged one as the previous."""
+    with contextlib.suppress(OSError):  # the next write says what is wrong with the disk
+        _link(previous_of(path), path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}{_TEMPORARY}")
+
+
+def _link(existing: Path, name: Path) -> None:
+    """Give a file a second name in one step; at no time is there no file of that name."""
+    link = _temporary(name)
+    try:
+        os.link(existing, link)
+        os.replace(link, name)
+    finally:  # a rename between two names of one file does nothing, and leaves both
+        link.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mnistcli.experiment import Outside, Plan, run_seeds
+from mnistcli.experiment import run_seeds
 from mnistcli.results.comparison import MNIST_DIGEST, published
+from mnistcli.setting import Outside, Plan
 
 
 def complete(plan: Plan, outside: Outside) -> list[dict[str, Any]]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os.path
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, runtime
-from mnistcli.engine.evaluate import Evaluation, evaluate
+from mnistcli.engine.evaluate import Evaluation, evaluate, mistakes, read
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import ArtifactError, UsageError
+from mnistcli.events import Mistake, Prediction
 from mnistcli.files import packaged
 from mnistcli.models.registry import MODELS, ModelEntry, build, resolve
 from mnistcli.recipe import Recipe, validate
@@ -81,24 +84,41 @@ def open_trained(target: str, model: str | None, chosen: Runtime) -> Trained:
             hint="name its code: --model PATH.py:FACTORY",
         )
     entry = resolve(model or stored)
-    if entry.name in MODELS and entry.name != stored:
-        raise ArtifactError(f"checkpoint is for {stored}, not for {entry.name}", where=str(path))
     recipe = validate(saved["recipe"], where=str(path))
-    network = build(entry, recipe.model_args)
+    network = _build_for(entry, saved, path)
     checkpoint.load_weights(network, saved["weights"], where=str(path))
     origin = saved["history"], saved["data"], saved.get("picked_on")
     placed = runtime.place(network, chosen).eval().requires_grad_(False)
     return Trained(placed, entry, recipe, *origin, path)
 
 
+def _build_for(entry: ModelEntry, saved: dict[str, Any], path: Path) -> nn.Module:
+    """Build the network that a checkpoint's weights are for; a registered one by its own name."""
+    model_args = saved["recipe"]["model_args"]
+    if entry.name not in MODELS:
+        return build(entry, model_args)
+    if entry.name != saved["model"]:
+        problem = checkpoint.mismatch(build(entry, {}), saved["weights"])
+        what = f"checkpoint is for {saved['model']}, not for {entry.name}"
+        raise ArtifactError(f"{what}: it {problem}" if problem else what, where=str(path))
+    try:
+        return build(entry, model_args)
+    except UsageError as error:  # the file's words, not the user's
+        raise ArtifactError(f"checkpoint's recipe: {error}", where=str(path)) from error
+
+
 @dataclass(frozen=True)
 class Assessment:
-    """What an evaluation found: plain values for people and scripts, and the raw predictions."""
+    """What an evaluation found: plain values for people and scripts, and the raw predictions.
+
+    `mistakes` are the misread pictures, the surest first.
+    """
 
     report: dict[str, Any]
     checks: list[Check]
     labels: list[int]
     evaluation: Evaluation
+    mistakes: tuple[Mistake, ...]
 
 
 def assess(
@@ -121,8 +141,20 @@ def assess(
     split = "validation" if val else "test"
     checks = _judge(trained, found, limits, same_pictures=same_data, split=split)
     labels: list[int] = pictures.labels.tolist()
-    report = _report(trained, found, labels, split, same_data) | {"goal": goal(checks)}
-    return Assessment(report, checks, labels, found)
+    wrong = mistakes(pictures, found)
+    report = _report(trained, found, labels, split, same_data) | {
+        "misclassified": [
+            {
+                "index": one.index,
+                "true": one.label,
+                "predicted": one.prediction,
+                "confidence": one.confidence,
+            }
+            for one in wrong
+        ],
+        "goal": goal(checks),
+    }
+    return Assessment(report, checks, labels, found, wrong)
 
 
 def _judge(
@@ -168,3 +200,29 @@ def _report(
         "confusion": matrix,
         "worst_pairs": worst_pairs(matrix),
     }
+
+
+def predict_files(
+    trained: Trained, paths: Sequence[Path], chosen: Runtime
+) -> tuple[list[Prediction], list[ArtifactError]]:
+    """Return what the network reads in each picture file, and why others can't be read."""
+    from mnistcli.data.picture import read_picture
+
+    pictures, faults = [], []
+    for path in paths:
+        try:
+            pictures.append((path, read_picture(path)))
+        except ArtifactError as fault:
+            faults.append(fault)
+    if not pictures:
+        return [], faults
+    pixels = torch.stack([one.pixels for _, one in pictures])
+    shares = read(trained.model, pixels.to(chosen.torch_device)).softmax(dim=1).cpu()
+    best = shares.topk(3, dim=1)
+    found = [
+        Prediction(str(path), one.width, one.height, one.polarity,
+                   tuple(zip(digits.tolist(), values.tolist(), strict=True)),
+                   one.pixels.numpy().tobytes())
+        for (path, one), values, digits in zip(pictures, *best, strict=True)
+    ]  # fmt: skip
+    return found, faults

@@ -7,16 +7,18 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forkserver import Child, Server
 
 from mnistcli.cli import signals
 from mnistcli.cli.app import run
 from mnistcli.data import mnist
+from mnistcli.engine import checkpoint
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,6 +36,66 @@ def small_data(dataset: mnist.Dataset, tmp_path_factory: pytest.TempPathFactory)
     for prefix, part, count in (("train", dataset.train, 384), ("t10k", dataset.test, 130)):
         write_idx(folder, prefix, mnist.Labelled(part.images[:count], part.labels[:count]))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(dataset: mnist.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As small_data, of 96 and 40 pictures: an epoch of three batches of 32 takes 0.1 s."""
+    folder = tmp_path_factory.mktemp("tiny-idx")
+    for prefix, part, count in (("train", dataset.train, 96), ("t10k", dataset.test, 40)):
+        write_idx(folder, prefix, mnist.Labelled(part.images[:count], part.labels[:count]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts command lines as processes, torch imported already."""
+    server = Server(tmp_path_factory.mktemp("forked"))
+    yield server
+    server.close()
+
+
+class Runs:
+    """One run of three short epochs, started in any folder and with any fault."""
+
+    def __init__(self, server: Server, data: Path, whole: Path) -> None:
+        self.server = server
+        fixed = ["--batch-size", "32", "--threads", "1", "--data-dir", str(data)]
+        self.words = ["train", "--model", "v3", "--epochs", "3", *fixed]
+        done = self.run(whole)
+        assert done.code == 0, done.err
+        self.whole = weights_of(whole)
+
+    def start(self, out: Path, *words: str, sabotage: Sequence[Any] = ()) -> Child:
+        """Start the run in a folder."""
+        return self.server.start(*self.words, "--out", out, *words, sabotage=sabotage)
+
+    def run(self, out: Path, *words: str, sabotage: Sequence[Any] = ()) -> Child:
+        """Start it and wait for its end."""
+        child = self.start(out, *words, sabotage=sabotage)
+        child.wait()
+        return child
+
+    def finish(self, out: Path) -> None:
+        """Resume until the end: the weights are those of the run that nothing stopped."""
+        resumed = self.run(out, "--resume", "auto")
+        assert resumed.code == 0, resumed.err
+        self.check(out)
+
+    def check(self, out: Path) -> None:
+        """Hold a finished run against the one that nothing stopped."""
+        assert weights_of(out) == self.whole
+        assert [path.name for path in out.rglob(".*.mnistcli-tmp")] == []
+
+
+@pytest.fixture(scope="session")
+def runs(forked: Server, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(forked, tiny_data, tmp_path_factory.mktemp("whole") / "run")
+
+
+def weights_of(folder: Path) -> str:
+    """Return the hash of a run's last weights."""
+    return checkpoint.weights_hash(checkpoint.read(folder / "last.pt")["weights"])
 
 
 def write_idx(folder: Path, prefix: str, part: mnist.Labelled) -> None:
@@ -78,7 +140,7 @@ def train_small(cli: Cli, small_data: Path, tmp_path: Path) -> Cli:
 
     def call(*arguments: str, out: str = "run") -> subprocess.CompletedProcess[str]:
         base = ["train", "--model", "v3", "--epochs", "2", "--data-dir", str(small_data)]
-        return cli(*base, "--out", str(tmp_path / out), *arguments)
+        return cli(*base, "--no-plots", "--out", str(tmp_path / out), *arguments)
 
     return call
 

@@ -9,25 +9,26 @@ import pytest
 import torch
 
 from mnistcli.engine import checkpoint
-from mnistcli.errors import ArtifactError, EnvironmentFault
-from mnistcli.files import previous_of, write_atomically
+from mnistcli.errors import ArtifactError, DivergedError, EnvironmentFault
+from mnistcli.files import packaged, previous_of, write_atomically
 from mnistcli.models.registry import MODELS, build
 
-PAYLOAD = {
-    "format": 1, "model": "v3", "recipe": {}, "runtime": {}, "versions": {}, "data": {},
-    "history": [], "weights": {"a": torch.arange(6.0)}, "training": None,
-}  # fmt: skip
+PAYLOAD = checkpoint.read(packaged("checkpoints", "reference", "v1.pt"))
 
 
 def test_a_checkpoint_comes_back_and_plain_torch_opens_it(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     checkpoint.write(path, PAYLOAD)
-    assert torch.equal(checkpoint.read(path)["weights"]["a"], torch.arange(6.0))
-    assert torch.equal(torch.load(path, weights_only=True)["weights"]["a"], torch.arange(6.0))
+    hashes = [
+        checkpoint.weights_hash(payload["weights"])
+        for payload in (PAYLOAD, checkpoint.read(path), torch.load(path, weights_only=True))
+    ]
+    assert len(set(hashes)) == 1
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_every_flipped_bit_and_truncation_is_detected(tmp_path: Path) -> None:
+    """Row 9 of the fault matrix, 64 flips; `torch.load` alone misses most of them."""
     path = tmp_path / "a.pt"
     checkpoint.write(path, PAYLOAD)
     good = path.read_bytes()
@@ -42,42 +43,31 @@ def test_every_flipped_bit_and_truncation_is_detected(tmp_path: Path) -> None:
             checkpoint.read(path)
 
 
-class Malicious:
-    def __init__(self, sentinel: Path) -> None:
-        self.sentinel = sentinel
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.sentinel),)
-
-
-def test_code_inside_a_checkpoint_is_not_run(tmp_path: Path) -> None:
-    path, sentinel = tmp_path / "a.pt", tmp_path / "sentinel"
-    checkpoint.write(path, PAYLOAD | {"weights": Malicious(sentinel)})  # with a valid hash
-    with pytest.raises(ArtifactError, match="refused"):
-        checkpoint.read(path)
-    assert not sentinel.exists()
-
-
-def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
-    path = tmp_path / "a.pt"
-    with path.open("wb") as file:
-        file.truncate(200 * 2**20)
-    with pytest.raises(ArtifactError, match="refused"):
-        checkpoint.read(path)
-
-
 @pytest.mark.parametrize(
-    ("change", "expected"),
-    [({"format": 2}, "newer"), ({"format": None}, "not a checkpoint"), ({"history": ...}, "lacks")],
+    ("weights", "error"),
+    [
+        ({"w": torch.tensor([1.0, float("nan")])}, DivergedError),
+        ({"w": torch.zeros(2, dtype=torch.complex64)}, ArtifactError),
+    ],
 )
-def test_other_formats_are_named(change: dict[str, object], expected: str, tmp_path: Path) -> None:
-    payload = {k: v for k, v in (PAYLOAD | change).items() if v is not ...}
-    checkpoint.write(tmp_path / "a.pt", payload)
-    with pytest.raises(ArtifactError, match=expected):
-        checkpoint.read(tmp_path / "a.pt")
+def test_what_could_not_be_read_again_is_not_written(
+    weights: dict[str, torch.Tensor], error: type[Exception], tmp_path: Path
+) -> None:
+    with pytest.raises(error):
+        checkpoint.write(tmp_path / "a.pt", PAYLOAD | {"weights": weights})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ten_thousand_epochs_of_history_are_written_and_read(tmp_path: Path) -> None:
+    metrics = PAYLOAD["history"][-1]
+    history = [metrics | {"epoch": epoch, "lr": epoch / 7} for epoch in range(1, 10_001)]
+    recipe = PAYLOAD["recipe"] | {"epochs": 10_000}
+    checkpoint.write(tmp_path / "a.pt", PAYLOAD | {"history": history, "recipe": recipe})
+    assert len(checkpoint.read(tmp_path / "a.pt")["history"]) == 10_000
 
 
 def test_weights_must_pair_exactly() -> None:
+    """Row 12 of the fault matrix."""
     model = build(MODELS["v1"], {})
     good = model.state_dict()
     first = next(iter(good))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Cli, document, values
+from PIL import Image
 
 from mnistcli.data import mnist
 from mnistcli.engine import machine
@@ -137,6 +138,11 @@ def test_an_own_network_goes_through_every_command(
     assert trained["parameters"] == 784 * 3 + 3 + 3 * 10 + 10
     assert cli("evaluate", run, *data).returncode == 2
     assert cli("evaluate", run, "--model", own, *data).returncode == 0
+    Image.frombytes("L", (28, 28), mnist.load().test.images[0].numpy().tobytes()).save(
+        tmp_path / "7.png"
+    )
+    line = ["predict", run, str(tmp_path / "7.png")]
+    assert (cli(*line).returncode, cli(*line, "--model", own).returncode) == (2, 0)
     assert cli("train", "--resume", run, *data).returncode == 2
     assert cli("train", "--resume", run, "--model", own, *data).returncode == 0
     assert "row model=" in cli("compare", run).stdout

@@ -1,4 +1,4 @@
-"""Loading: what is accepted, what is refused, and the fixed split."""
+"""Loading, and the fixed split; what is refused is in test_faults_input.py."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import gzip
 import hashlib
 from pathlib import Path
 
-import pytest
 import torch
 
 from mnistcli.data import mnist
-from mnistcli.errors import ArtifactError
 
 
 def test_the_packaged_data_is_the_original(dataset: mnist.Dataset) -> None:
@@ -27,51 +25,6 @@ def test_a_folder_loads_plain_and_gzipped(small_data: Path, tmp_path: Path) -> N
     plain, packed = mnist.load(small_data), mnist.load(tmp_path)
     assert plain.digest == packed.digest
     assert torch.equal(plain.test.images, packed.test.images)
-
-
-def damage(name: str, folder: Path) -> None:
-    images, labels = folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte"
-    match name:
-        case "missing":
-            images.unlink()
-        case "truncated":
-            images.write_bytes(images.read_bytes()[:-1])
-        case "truncated gz":
-            packed = gzip.compress(images.read_bytes())
-            images.unlink()
-            images.with_suffix(".gz").write_bytes(packed[: len(packed) // 2])
-        case "html":
-            images.write_text("<html>404</html>")
-        case "label 11":
-            labels.write_bytes(labels.read_bytes()[:-1] + b"\x0b")
-        case "swapped":
-            swapped = labels.read_bytes()
-            labels.write_bytes(images.read_bytes())
-            images.write_bytes(swapped)
-        case "fewer labels":
-            data = labels.read_bytes()[:-1]
-            labels.write_bytes(data[:4] + (383).to_bytes(4, "big") + data[8:])
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["missing", "truncated", "truncated gz", "html", "label 11", "swapped", "fewer labels"],
-)
-def test_damaged_files_are_refused_by_name(name: str, small_data: Path, tmp_path: Path) -> None:
-    for path in small_data.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    damage(name, tmp_path)
-    with pytest.raises(ArtifactError) as caught:
-        mnist.load(tmp_path)
-    assert str(tmp_path) in str(caught.value)
-
-
-def test_a_changed_byte_in_the_packaged_data_is_found(
-    dataset: mnist.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(mnist.FILES, "t10k-labels-idx1-ubyte", "0" * 64)
-    with pytest.raises(ArtifactError, match="SHA-256"):
-        mnist.load()
 
 
 def test_the_validation_split_is_fixed_stratified_and_disjoint(dataset: mnist.Dataset) -> None:

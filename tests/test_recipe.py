@@ -60,16 +60,6 @@ def test_exponents_without_a_dot_are_numbers() -> None:
     assert (loaded.optim.lr, loaded.ema_decay) == (0.001, None)
 
 
-@pytest.mark.parametrize(
-    "text", ["a: 1\na: 2\n", "a: &x [1]\nb: *x\n", "- 1\n", "a: [\n", "!!python/object:os.x {}\n"]
-)
-def test_odd_yaml_is_refused(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "odd.yaml"
-    path.write_text(text)
-    with pytest.raises(UsageError):
-        recipe.load(str(path))
-
-
 def test_the_digest_ignores_the_seed_and_nothing_else() -> None:
     base = recipe.load("v3")
     assert recipe.load("v3", settings=["seed=5"]).digest() == base.digest()

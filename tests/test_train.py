@@ -22,17 +22,18 @@ HASHES = dict.fromkeys(mnist.FILES, "0" * 64)
 
 
 class Stopper:
-    """Ask to stop after so many epochs, in the middle of the next one."""
+    """Ask to stop in the middle of the epoch after so many."""
 
     def __init__(self, epochs: int | None) -> None:
-        self.left = epochs
+        self.epochs = epochs
+        self.signum: int | None = None
 
     def see(self, event: Event) -> None:
-        if self.left is not None and isinstance(event, EpochFinished):
-            self.left -= 1
+        if isinstance(event, BatchFinished) and event.epoch - 1 == self.epochs:
+            self.signum = 15
 
     def __call__(self) -> int | None:
-        return 15 if self.left == 0 else None
+        return self.signum
 
 
 def go(
@@ -94,6 +95,7 @@ VARIANTS = {
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     variant: str, precision: str, part: mnist.Labelled, tmp_path: Path
 ) -> None:
+    """Row 19 of the fault matrix: weights, optimizer and history, at tolerance 0."""
     if precision == "bf16" and runtime.decide(Request(device="cpu")).precision != "bf16":
         pytest.skip("this processor has no bf16")
     recipe = load("v3", settings=["epochs=3", "batch_size=64", *VARIANTS[variant]])
@@ -127,6 +129,7 @@ def without_time(metrics: Any) -> dict[str, Any]:
 
 
 def test_a_compiled_run_resumes_bit_for_bit(part: mnist.Labelled, tmp_path: Path) -> None:
+    """Row 19 of the fault matrix."""
     if (fault := machine.probe_compiler()) is not None:
         pytest.skip(fault)
     recipe = load("v1", settings=["epochs=2", "batch_size=64"])
@@ -142,6 +145,7 @@ def test_a_compiled_run_resumes_bit_for_bit(part: mnist.Labelled, tmp_path: Path
 def test_the_same_seed_repeats_and_another_differs(
     part: mnist.Labelled, recipe: Recipe, tmp_path: Path
 ) -> None:
+    """Row 20 of the fault matrix."""
     hashes = [
         weights_hash(go(tmp_path / name, part, recipe.model_copy(update={"seed": seed}))[0])
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
@@ -225,6 +229,20 @@ def test_a_step_with_a_bad_gradient_changes_nothing(
         train(run, current)
     assert all(map(torch.equal, before, current.model.parameters()))
     assert torch.equal(average, current.average.vector)
+
+
+def test_fp16_gradients_that_stay_bad_end_the_run(part: mnist.Labelled, tmp_path: Path) -> None:
+    """Row 13 of the fault matrix: the scaler alone would leave out every step, silently."""
+    recipe = load("v3", settings=["epochs=30", "batch_size=64"])
+    chosen = runtime.decide(Request(device="cpu", precision="fp32", threads=1))
+    current = state.create(MODELS["v3"], recipe, chosen)
+    current.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    next(current.model.parameters()).register_hook(bad_gradient(current.model))
+    before = [parameter.clone() for parameter in current.model.parameters()]
+    run = Run(recipe, chosen, part, part, HASHES, tmp_path, lambda _: None, lambda: None)
+    with pytest.raises(DivergedError, match="step 10 "):
+        train(run, current)
+    assert all(map(torch.equal, before, current.model.parameters()))
 
 
 @pytest.mark.cuda

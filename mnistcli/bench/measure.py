@@ -48,19 +48,29 @@ class Bench:
         return steps_per_epoch(len(self.training.images), self.recipe.batch_size)
 
     def steps(self, count: int, training: mnist.Labelled | None = None) -> dict[str, float]:
-        """Train `count` batches and return seconds spent on input and on the step itself."""
+        """Train `count` batches; return the seconds of drawing an epoch, of input and of steps."""
         run = self._run(Path())
         batches = training_batches(training or self.training, self.recipe, 1)
         zero = torch.zeros((), dtype=torch.int64, device=self.runtime.torch_device)
-        totals, spent = Totals(zero.double(), zero, zero - 1), {"input": 0.0, "step": 0.0}
+        totals = Totals(zero.double(), zero, zero - 1)
+        spent = {"draw": 0.0, "input": 0.0, "step": 0.0}
         for step in range(count):
             started = self._now()
-            batch = next(batches)
+            batch = next(batches)  # the first one draws the whole epoch
             ready = self._now()
             totals = train_step(run, self.state, batch, step, totals)
-            spent["input"] += ready - started
+            spent["input" if step else "draw"] += ready - started
             spent["step"] += self._now() - ready
         return spent
+
+    def epoch_parts(self, count: int) -> dict[str, float]:
+        """Train `count` batches and return what an epoch would take: seconds of input and steps."""
+        spent = self.steps(count)
+        later = (self.epoch_steps - 1) / max(1, count - 1)
+        return {
+            "input": spent["draw"] + spent["input"] * later,
+            "step": spent["step"] * self.epoch_steps / count,
+        }
 
     def evaluation_seconds(self) -> float:
         """Return the seconds of one pass over the test set."""
@@ -119,14 +129,12 @@ def measure(bench: Bench, *, steps: int, versus: bool) -> dict[str, Any]:
     ours: list[dict[str, float]] = []
     theirs: list[float] = []
     for _ in range(_ROUNDS):
-        ours.append(bench.steps(steps))
+        ours.append(bench.epoch_parts(steps))
         if workers is not None:
             theirs.append(_their_speed(bench, steps, workers))
-    speeds = [steps * bench.recipe.batch_size / sum(spent.values()) for spent in ours]
-    seconds = {
-        part: median(spent[part] for spent in ours) * bench.epoch_steps / steps
-        for part in ("input", "step")
-    } | {
+    images = bench.epoch_steps * bench.recipe.batch_size
+    speeds = [images / sum(parts.values()) for parts in ours]
+    seconds = {part: median(parts[part] for parts in ours) for part in ("input", "step")} | {
         "evaluation": median(bench.evaluation_seconds() for _ in range(_ROUNDS)),
         "bookkeeping": bench.bookkeeping_seconds(),
     }

@@ -29,11 +29,14 @@ from mnistcli.cli import (  # noqa: E402
     compare,
     doctor,
     evaluate,
+    predict,
+    processes,
     report,
-    signals,
     summary,
     train,
 )
+from mnistcli.cli.plan import resume_command  # noqa: E402
+from mnistcli.engine import ranks  # noqa: E402
 
 _EXIT_CODES = """
 **Exit codes**: 0 done · 1 unexpected error · 2 wrong option, recipe or model ·
@@ -59,7 +62,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, summary, evaluate, compare, report, bench, doctor):
+for module in (train, summary, evaluate, compare, predict, report, bench, doctor):
     module.register(app)
 
 
@@ -83,25 +86,41 @@ def root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    command = next((word for word in arguments if not word.startswith("-")), "")
-    output = view.Output(command, json="--json" in arguments)
+    command, output = _speaker(arguments)
     try:
-        with signals.translated():
-            code = _dispatch(list(arguments), command, output)
+        code = _dispatch(list(arguments), command, output)
         return code if isinstance(code, int) else 0
     except SystemExit as end:  # completion is over; or the reader of help left, Typer's exit 1
         return 0 if _asks_help(arguments) or not end.code else 1
     except (Exception, Interrupted) as error:
-        if "--traceback" in arguments:
-            view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
-        fault = _explain(error, command)
+        return fail(error, arguments)
+
+
+def fail(error: Exception | Interrupted, arguments: Sequence[str]) -> int:
+    """Say what went wrong, in words or as the one document, and return the exit code."""
+    command, output = _speaker(arguments)
+    if isinstance(error, Interrupted) and command == "train" and not error.hint:
+        error.hint = resume_command(arguments, None)
+    if "--traceback" in arguments:
+        view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
+    fault = _explain(error, command)
+    if not processes.told_elsewhere(fault):
         output.failure(fault)
-        return fault.exit_code
+    return fault.exit_code
+
+
+def _speaker(arguments: Sequence[str]) -> tuple[str, view.Output]:
+    """Return the command that a line names, and how it speaks, before anything is parsed.
+
+    A rank that ends may be started again: only a whole set has a document.
+    """
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    return command, view.Output(command, json="--json" in arguments and not ranks.launched())
 
 
 def _dispatch(words: list[str], command: str, output: view.Output) -> object:
     """Call Typer; a `--json` before the command goes behind it, and help becomes a document."""
-    if not output.json:
+    if "--json" not in words:
         return app(words or ["--help"], prog_name="mnistcli", standalone_mode=False)
     if command:
         place = words.index(command) + 1
@@ -142,8 +161,15 @@ def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | In
             return UsageError(what, hint=" ".join(hint.split()))
         case MemoryError():
             return EnvironmentFault("out of memory", hint="lower --batch-size")
-        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, named without importing it
+        case RuntimeError() if _is_out_of_memory(error):
             first = str(error).partition("\n")[0]
-            return EnvironmentFault(f"out of device memory: {first}", hint="lower --batch-size")
+            return EnvironmentFault(f"out of memory: {first}", hint="lower --batch-size")
+        case OSError(strerror=str(reason)):
+            return EnvironmentFault(reason, where=str(error.filename or ""))
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return MnistcliError(what, hint="run it again with --traceback")
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether torch lacked memory: on CUDA by the class's name, on the CPU by the text."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

@@ -26,7 +26,7 @@ from mnistcli.view.output import Output
 from mnistcli.view.run import live_or_plain
 
 if TYPE_CHECKING:
-    from mnistcli.experiment import Plan
+    from mnistcli.setting import Plan
 
 _TRAINING = "Training"
 _EXAMPLES = """
@@ -150,8 +150,8 @@ def _is_trainable(reference: str) -> bool:
 def _trained(reference: str, wanted: Wanted) -> list[dict[str, Any]]:
     """Complete one network's seeds; a stop names the line that goes on, which is the same."""
     plan = _plan(reference, wanted)
-    from mnistcli.experiment import Outside
     from mnistcli.missing import complete
+    from mnistcli.setting import Outside
 
     output = wanted.output  # in a pipe the table alone is the product, and epochs are talk
     view = live_or_plain(output if output.live else replace(output, json=True))
@@ -179,7 +179,7 @@ def _plan(reference: str, wanted: Wanted) -> Plan:
     numbers = parse_seeds(wanted.seeds, recipe, alone=True)
     name, differing = recipes.describe(recipe)
     from mnistcli.engine.runtime import Request
-    from mnistcli.experiment import Plan
+    from mnistcli.setting import Plan
 
     return Plan(
         entry=resolve(recipe.model), recipe=recipe, recipe_name=name, changes=differing,

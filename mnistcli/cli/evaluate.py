@@ -9,6 +9,7 @@ import typer
 
 from mnistcli.cli import options
 from mnistcli.files import write_atomically
+from mnistcli.results import runlog
 from mnistcli.view.evaluation import predictions_csv, show_evaluation
 from mnistcli.view.output import Output
 
@@ -17,7 +18,7 @@ _EXAMPLES = """
 
     mnistcli evaluate v3
 
-    mnistcli evaluate checkpoints/v3/20261124-101500-s0 --predictions v3.csv
+    mnistcli evaluate checkpoints/v3/20261124-101500-s0 --predictions v3.csv --out pictures
 
     mnistcli evaluate v3 --require accuracy --json > v3.json || echo "too low"
 """
@@ -53,6 +54,14 @@ def evaluate(
             metavar="FILE.csv", help="Write one row a picture.", show_default="not written"
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Draw confusion.png and misclassified.png into this folder.",
+            show_default="not drawn",
+        ),
+    ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     data_dir: options.DataDir = None,
@@ -81,5 +90,11 @@ def evaluate(
         columns = found.labels, result.predictions.tolist(), result.confidences.tolist()
         write_atomically(predictions, predictions_csv(*columns).encode())
     output = Output("evaluate", json, quiet, progress)
-    show_evaluation(output, found.report, found.checks)
+    show_evaluation(output, found.report, found.checks, found.mistakes)
+    if out is not None:
+        from mnistcli.view import plots
+
+        runlog.create(out)
+        title = f"{trained.entry.name} · {found.report['split']} set"
+        plots.save_evaluation(out, found.report["confusion"], found.mistakes, title)
     options.conclude(output, found.report, require, [found.checks])

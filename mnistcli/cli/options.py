@@ -118,6 +118,22 @@ Device = Annotated[
         envvar="MNISTCLI_DEVICE", help="auto, cpu, cuda or cuda:N.", rich_help_panel=_MACHINE
     ),
 ]
+Plots = Annotated[
+    bool,
+    typer.Option(
+        "--plots/--no-plots",
+        help="Draw curves, confusion and misread digits as PNG.",
+        rich_help_panel="Run folder",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check everything, say what would be done, and do none of it.",
+        rich_help_panel="Run folder",
+    ),
+]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(help="Arithmetic of the training step.", rich_help_panel=_MACHINE),
@@ -147,7 +163,8 @@ def check_gates(required: list[str], *, known: Sequence[str] = GATES) -> None:
     """Refuse a gate that this command can't judge."""
     for gate in required:
         if gate not in known:
-            raise UsageError(f"unknown gate {gate!r}", where="--require", hint=nearest(gate, known))
+            what = "this command can't judge gate" if gate in GATES else "unknown gate"
+            raise UsageError(f"{what} {gate!r}", where="--require", hint=nearest(gate, known))
 
 
 def conclude(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,6 +77,24 @@ def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, 
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"a seed stands twice in {text!r}", hint="--seeds 0-4")
     return tuple(seeds)
+
+
+def resume_command(words: Sequence[str], folder: str | None) -> str:
+    """Return the command line again, so that it continues: in `folder` where it is known.
+
+    Else a line that resumes already stays as it is, and another one gets `--resume auto`.
+    """
+    if folder is None:
+        resumes = any(word.partition("=")[0] == "--resume" for word in words)
+        return shlex.join(["mnistcli", *words, *([] if resumes else ["--resume", "auto"])])
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in ("--resume", "--out"):
+            next(rest, None)
+        elif word.partition("=")[0] not in ("--resume", "--out"):
+            kept.append(word)
+    return shlex.join(["mnistcli", *kept, "--resume", folder])
 
 
 def _source(asked: Asked) -> str:

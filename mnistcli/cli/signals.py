@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from mnistcli.errors import Interrupted
@@ -27,9 +30,10 @@ class StopFlag:
     def handle(self, signum: int, _frame: FrameType | None) -> None:
         """Take a signal; the second one ends the process on the spot."""
         if self.signum is not None:
-            os._exit(128 + signum)
+            end_at_once(128 + signum)
         self.signum = signum
         if not self.deferred:
+            _kill_children()  # now: a compiler whose driver is gone first is nobody's child
             raise Interrupted(signum)
 
 
@@ -49,3 +53,30 @@ def translated() -> Iterator[None]:
         if flag.signum is None:  # else a second signal still has to end the process by its code
             for name, handler in previous.items():
                 signal.signal(name, handler)
+
+
+def end_at_once(code: int) -> None:
+    """End this process and those below it."""
+    if (view := sys.modules.get("mnistcli.view.output")) is not None:
+        view.show_cursor()
+    _kill_children()
+    os._exit(code)
+
+
+def _kill_children() -> None:
+    for pid in _descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(parent: int) -> list[int]:
+    """Return the processes below one, parents first; none where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            after_name = path.read_text(errors="replace").rpartition(")")[2].split()
+            children.setdefault(int(after_name[1]), []).append(int(path.parent.name))
+    found = [parent]
+    for pid in found:
+        found += children.get(pid, [])
+    return found[1:]

@@ -42,7 +42,16 @@ def summary(
             show_default="all registered models, one row each",
         ),
     ] = None,
-    require: options.Require = [],  # noqa: B006
+    require: Annotated[
+        list[str],
+        typer.Option(
+            "--require",
+            metavar="params",
+            help="Exit 3 unless every network is inside the budget; the other gates need a run.",
+            show_default="none",
+            rich_help_panel="Gates",
+        ),
+    ] = [],  # noqa: B006
     max_params: options.MaxParams = 8000,
     json: options.Json = False,
     quiet: options.Quiet = False,

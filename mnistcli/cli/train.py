@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,22 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnistcli import recipe as recipes
-from mnistcli.cli import options, signals
-from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe
+from mnistcli.cli import launch, options, processes, signals
+from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe, resume_command
+from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.events import BatchFinished, Event, RunStarted
+from mnistcli.events import BatchFinished, Event, Notice, RunRecorded, RunStarted
 from mnistcli.models.registry import resolve
 from mnistcli.results.goal import judge_result
 from mnistcli.results.result import summarise
 from mnistcli.results.runlog import record
 from mnistcli.view.output import Output
-from mnistcli.view.run import live_or_plain
+from mnistcli.view.run import draw_run, live_or_plain
 from mnistcli.view.verdict import show_results
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mnistcli.experiment import Plan
+    from mnistcli.setting import Plan
 
 _RECIPE, _RUN, _MACHINE = "Recipe", "Run folder", "Machine and data"
 _EXAMPLES = """
@@ -139,6 +137,11 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    plots: options.Plots = True,
+    dry_run: options.DryRun = False,
+    jobs: processes.Jobs = None,
+    max_restarts: processes.MaxRestarts = None,
+    parallel: processes.Parallel = "runs",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     compile: options.Compile = "auto",
@@ -162,15 +165,17 @@ def train(
     }  # fmt: skip
     changes = {key: value for key, value in direct.items() if value is not None}
     asked = Asked(model, recipe, settings, changes, parse_resume(resume))
+    processes.check(jobs, max_restarts, parallel, asked.resume)
     resolved = resolve_recipe(asked)
     numbers = parse_seeds(seeds, resolved, alone=seed is None)
+    processes.check_set(resolved, numbers, jobs, parallel, out)
     output = Output("train", json, quiet, progress)
     if print_recipe:
         output.product(resolved.to_yaml().rstrip())
         output.document({"recipe": resolved.model_dump()})
         return
     from mnistcli.engine.runtime import Request
-    from mnistcli.experiment import Plan
+    from mnistcli.setting import Plan
 
     if isinstance(asked.resume, Path) and (out is not None or len(numbers) > 1):
         raise UsageError("--resume PATH continues one run in its own folder", hint="--resume auto")
@@ -179,13 +184,24 @@ def train(
         entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
         seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,
         limits=limits, request=Request(device, precision, compile, threads),
+        require=tuple(require), parallel=parallel,
     )  # fmt: skip
-    _run(plan, output, require)
+    if dry_run:
+        from mnistcli.cli.rehearsal import rehearse
+
+        rehearse(plan, output, require)
+    elif ranks.launched():
+        launch.run_rank(plan, output)
+    elif jobs is not None:
+        launch.launch(plan, output, jobs, max_restarts)
+    else:
+        _run(plan, output, require, plots=plots)
 
 
-def _run(plan: Plan, output: Output, require: list[str]) -> None:
+def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None:
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
-    from mnistcli.experiment import Outside, run_seeds
+    from mnistcli.experiment import run_seeds
+    from mnistcli.setting import Outside
 
     folders: list[str] = []
     view = live_or_plain(output)
@@ -196,29 +212,20 @@ def _run(plan: Plan, output: Output, require: list[str]) -> None:
         signals.flag.deferred |= isinstance(event, BatchFinished)
         record(event)
         view(event)
+        if plots and isinstance(event, RunRecorded) and (fault := draw_run(event)):
+            view(Notice(fault))
 
     try:
         with view:
             results = run_seeds(plan, Outside(emit, signals.flag))
+        signals.flag.deferred = False
+        if (signum := signals.flag()) is not None:
+            raise Interrupted(signum, what="stopped, all epochs saved")
     except Interrupted as stop:
         single = folders[0] if folders and len(plan.seeds) == 1 else None
         stop.hint = resume_command(sys.argv[1:], single)
         raise
-    signals.flag.deferred = False
     checks = [judge_result(result, plan.limits) for result in results]
     report = results[0] if len(results) == 1 else {"runs": results, "summary": summarise(results)}
     show_results(output, results, checks)
     options.conclude(output, report, require, checks)
-
-
-def resume_command(words: Sequence[str], folder: str | None) -> str:
-    """Return the command line again, so that it continues: in `folder`, or by `--resume auto`."""
-    kept: list[str] = []
-    rest = iter(words)
-    dropped = {"--resume"} if folder is None else {"--resume", "--out"}
-    for word in rest:
-        if word in dropped:
-            next(rest, None)
-        elif word.partition("=")[0] not in dropped:
-            kept.append(word)
-    return shlex.join(["mnistcli", *kept, "--resume", folder or "auto"])

@@ -6,8 +6,9 @@ import gzip
 import hashlib
 import zlib
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ IMAGE_MAGIC, LABEL_MAGIC = 2051, 2049  # http://yann.lecun.com/exdb/mnist: unsig
 SIDE, CLASSES = 28, 10
 VALIDATION_IMAGES = 10_000
 _MAX_ITEMS = 4_000_000
+_CHUNK_BYTES = 16 * 2**20
 
 # SHA-256 of the unpacked originals.
 FILES = {
@@ -135,10 +137,10 @@ def _read(folder: Path, name: str) -> bytes:
     for path in (folder / name, folder / f"{name}.gz"):
         if not path.is_file():
             continue
+        opened = gzip.open if path.suffix == ".gz" else open
         try:
-            data = path.read_bytes()
-            limit = 16 + _MAX_ITEMS * SIDE * SIDE
-            return _gunzip(data, limit) if path.suffix == ".gz" else data
+            with opened(path, "rb") as file:
+                return _read_declared(file)
         except (OSError, EOFError, zlib.error) as error:
             raise ArtifactError(f"damaged file: {error}", where=str(path)) from error
     raise ArtifactError(
@@ -148,14 +150,25 @@ def _read(folder: Path, name: str) -> bytes:
     )
 
 
-def _gunzip(data: bytes, limit: int) -> bytes:
-    import io
+def _read_declared(file: IO[bytes] | gzip.GzipFile) -> bytes:
+    """Read an IDX file, but no further than a byte beyond the size that its header declares.
 
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        unpacked = file.read(limit + 1)
-    if len(unpacked) > limit:
-        raise OSError(f"unpacks to more than {limit} bytes")
-    return unpacked
+    So a few kilobytes of gzip can't fill the memory, and a file that is too long is still found.
+    """
+    chunks = [file.read(16)]
+    left = min(_declared_bytes(chunks[0]), 16 + _MAX_ITEMS * SIDE * SIDE) + 1 - len(chunks[0])
+    while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
+
+
+def _declared_bytes(head: bytes) -> int:
+    """Return the size of an IDX file of unsigned bytes by its header, 0 where there is none."""
+    dimensions = {IMAGE_MAGIC: 3, LABEL_MAGIC: 1}.get(int.from_bytes(head[:4], "big"), 0)
+    size = 4 * (1 + dimensions)
+    shape = [int.from_bytes(head[i : i + 4], "big") for i in range(4, size, 4)]
+    return size + prod(shape) if dimensions else 0
 
 
 def _header(data: bytes, magic: int, dimensions: int, where: str) -> list[int]:

@@ -8,105 +8,125 @@ from __future__ import annotations
 
 import hashlib
 import io
+import stat
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mnistcli.errors import ArtifactError
+from mnistcli.engine import contents
+from mnistcli.engine.archive import repack
+from mnistcli.errors import ArtifactError, DivergedError
 from mnistcli.files import write_atomically
 
 FORMAT = 1
 MAX_BYTES = 64 * 2**20
 _MAGIC = b"MNISTCK1"
 _TRAILER_BYTES = len(_MAGIC) + 32
-_KEYS = {
-    "format",
-    "model",
-    "recipe",
-    "runtime",
-    "versions",
-    "data",
-    "history",
-    "weights",
-    "training",
-}
 
 
 def write(path: Path, payload: dict[str, Any], *, keep_previous: bool = False) -> None:
-    """Write plain values and tensors atomically with their hash."""
+    """Write plain values and tensors atomically with their hash.
+
+    Raises:
+        DivergedError: a value is not finite; the file stays as it was.
+        ArtifactError: `read_values` would refuse it; the file stays as it was.
+    """
+    if (place := contents.non_finite(payload)) is not None:
+        raise DivergedError(f"{place} is not finite", where=str(path))
     buffer = io.BytesIO()
     torch.save(payload, buffer)
     data = buffer.getvalue()
-    trailer = _MAGIC + hashlib.sha256(data).digest()
-    write_atomically(path, data + trailer, keep_previous=keep_previous)
+    data += _MAGIC + hashlib.sha256(data).digest()
+    _parse(data, where=str(path))
+    write_atomically(path, data, keep_previous=keep_previous)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's values on the CPU.
+    """Return a run's checkpoint, its values on the CPU.
 
     Raises:
-        ArtifactError: missing, too large, damaged, of a newer format, or not of plain values.
+        ArtifactError: missing, too large, damaged, of a newer format, or not what a run writes.
     """
     payload = read_values(path)
-    if not isinstance(payload, dict) or not isinstance(payload.get("format"), int):
+    number = payload.get("format") if isinstance(payload, dict) else None
+    if type(number) is not int or number < 1:
         raise ArtifactError("not a checkpoint of mnistcli", where=str(path))
-    if payload["format"] > FORMAT:
+    if number > FORMAT:
         raise ArtifactError(
-            f"checkpoint format {payload['format']} is newer than {FORMAT}",
+            f"checkpoint format {number} is newer than {FORMAT}",
             where=str(path),
             hint="upgrade mnistcli",
         )
-    if missing := _KEYS - payload.keys():
-        raise ArtifactError(f"checkpoint lacks {', '.join(sorted(missing))}", where=str(path))
-    return payload
+    try:
+        contents.check(payload)
+    except ValueError as error:
+        raise ArtifactError(
+            f"refused: not the checkpoint of a run ({error})", where=str(path)
+        ) from error
+    return payload  # type: ignore[no-any-return]
 
 
 def read_values(path: Path) -> Any:
     """Return the verified plain values and tensors of a file that `write` wrote."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ArtifactError(
-                f"refused: {size} bytes, at most {MAX_BYTES} are loaded", where=str(path)
-            )
-        data = path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ArtifactError("can't read checkpoint: not a file", where=str(path))
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ArtifactError(f"can't read checkpoint: {error.strerror}", where=str(path)) from error
+    return _parse(data, where=str(path))
+
+
+def _parse(data: bytes, *, where: str) -> Any:
+    """Open a file's bytes: size and hash first, then the zip, then its values, one by one."""
+    if len(data) > MAX_BYTES:
+        raise ArtifactError(f"refused: larger than {MAX_BYTES} bytes", where=where)
     body, trailer = data[:-_TRAILER_BYTES], data[-_TRAILER_BYTES:]
     if trailer != _MAGIC + hashlib.sha256(body).digest():
         raise ArtifactError(
-            "refused: damaged, or not written by mnistcli (its hash does not match)",
-            where=str(path),
+            "refused: damaged, or not written by mnistcli (its hash does not match)", where=where
         )
     try:
-        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch raises on a file that is not plain
+        values = torch.load(repack(body), map_location="cpu", weights_only=True)
+        contents.check_tensors(values, most_bytes=len(data))
+    except ValueError as error:
+        raise ArtifactError(f"refused: {error}", where=where) from error
+    except Exception as error:  # whatever zipfile and torch raise on a file that is not plain
         raise ArtifactError(
-            "refused: it holds more than plain values and tensors", where=str(path)
+            "refused: it holds more than plain values and tensors", where=where
         ) from error
+    return values
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], *, where: str) -> None:
-    """Copy weights into a network; every key and shape must agree.
+    """Copy weights into a network; every key, shape and type must agree.
 
     Raises:
         ArtifactError: naming the first key that is missing, extra or of another shape.
     """
+    if (problem := mismatch(model, weights)) is not None:
+        raise ArtifactError(f"checkpoint is for another network: it {problem}", where=where)
+    model.load_state_dict(weights)
+
+
+def mismatch(model: nn.Module, weights: dict[str, Tensor]) -> str | None:
+    """Return in words where weights first differ from what a network holds, or None."""
     expected = model.state_dict()
     for key in [*expected, *weights]:
         if key not in weights:
-            problem = f"lacks {key!r}"
-        elif key not in expected:
-            problem = f"has {key!r}, which the network does not"
-        elif expected[key].shape != weights[key].shape:
-            shapes = list(weights[key].shape), list(expected[key].shape)
-            problem = f"has {key!r} of shape {shapes[0]}, the network's is {shapes[1]}"
-        else:
-            continue
-        raise ArtifactError(f"checkpoint is for another network: it {problem}", where=where)
-    model.load_state_dict(weights)
+            return f"lacks {key!r}"
+        if key not in expected:
+            return f"has {key!r}, which the network does not"
+        found, wanted = weights[key], expected[key]
+        if found.shape != wanted.shape:
+            shapes = list(found.shape), list(wanted.shape)
+            return f"has {key!r} of shape {shapes[0]}, the network's is {shapes[1]}"
+        if found.dtype != wanted.dtype:
+            return f"has {key!r} in {found.dtype}, the network's is in {wanted.dtype}"
+    return None
 
 
 def to_cpu(values: Any) -> Any:

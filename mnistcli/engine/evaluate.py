@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mnistcli.data.augment import normalise, to_input
 from mnistcli.data.mnist import Labelled
+from mnistcli.events import Mistake
 
 # On two CPU cores twice as fast as 1,000 at a time: activations stay inside the caches.
 BATCH_IMAGES = 125
@@ -30,14 +31,20 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, data: Labelled) -> Evaluation:
-    """Evaluate a network in eval mode on every picture exactly once."""
+def read(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits, float32 [N, 10], of a network in eval mode for uint8 [N, 28, 28]."""
     assert not model.training
     outputs = []
-    for images in data.images.split(BATCH_IMAGES):
-        inputs = normalise(to_input(images)).to(memory_format=torch.channels_last)
+    for batch in images.split(BATCH_IMAGES):
+        inputs = normalise(to_input(batch)).to(memory_format=torch.channels_last)
         outputs.append(model(inputs).float())
-    logits = torch.cat(outputs)
+    return torch.cat(outputs)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, data: Labelled) -> Evaluation:
+    """Evaluate a network in eval mode on every picture exactly once."""
+    logits = read(model, data.images)
     loss = F.cross_entropy(logits, data.labels)
     confidences, predictions = logits.softmax(dim=1).max(dim=1)
     correct = (predictions == data.labels).sum()
@@ -48,3 +55,16 @@ def evaluate(model: nn.Module, data: Labelled) -> Evaluation:
         predictions=predictions.to(torch.uint8).cpu(),
         confidences=confidences.cpu(),
     )
+
+
+def mistakes(data: Labelled, found: Evaluation) -> tuple[Mistake, ...]:
+    """Return the misread pictures, the surest first."""
+    labels = data.labels.cpu()
+    wrong = (found.predictions != labels).nonzero().flatten()
+    wrong = wrong[found.confidences[wrong].argsort(descending=True, stable=True)]
+    images = data.images[wrong.to(data.images.device)].cpu()
+    return tuple(
+        Mistake(index, int(labels[index]), int(found.predictions[index]),
+                float(found.confidences[index]), picture.numpy().tobytes())
+        for index, picture in zip(wrong.tolist(), images, strict=True)
+    )  # fmt: skip

@@ -30,15 +30,29 @@ def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer
     groups = [group for group in groups if group["params"]]
     match optim:
         case Sgd():
-            return torch.optim.SGD(
+            sgd = torch.optim.SGD(
                 groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=True
             )
+            return _with_zero_momenta(sgd) if optim.momentum else sgd
         case Muon():
             return _muon(model, groups, optim)
         case Adam(name="adam"):
             return torch.optim.Adam(groups, lr=optim.lr, fused=True)
         case Adam():
             return torch.optim.AdamW(groups, lr=optim.lr, fused=True)
+
+
+def _with_zero_momenta(optimizer: torch.optim.SGD) -> torch.optim.SGD:
+    """Start from momenta of zero, the same bits as torch's start from the first gradient.
+
+    Where fused SGD leaves out its first step (not finite, frequent in fp16), torch 2.14 keeps the
+    momenta that it has allocated and not set: whatever lay in memory.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            zeros = torch.zeros_like(parameter, requires_grad=False)
+            optimizer.state[parameter]["momentum_buffer"] = zeros
+    return optimizer
 
 
 def _muon(model: nn.Module, groups: list[dict[str, Any]], optim: Muon) -> torch.optim.Optimizer:
@@ -91,16 +105,31 @@ def plateau_lr(schedule: Plateau, lr: float, accuracies: Sequence[float]) -> flo
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Restore momenta in their parameters' memory layout.
+    """Restore momenta in their parameters' memory layout; the recipe has decided all else.
 
     Fused kernels walk parameter and momentum side by side in memory: a momentum left in another
     layout than its channels-last weight would silently be applied to other elements.
+
+    Raises:
+        ValueError: a saved value does not belong to its parameter.
     """
-    optimizer.load_state_dict(saved)
+    fresh = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, values in saved["state"].items():
+        for name, value in values.items():
+            if value is not None and not _fits(value, parameters[index]):
+                raise ValueError(f"{name} of parameter {index} does not fit")
+    optimizer.load_state_dict(fresh | {"state": saved["state"]})
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 values[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def _fits(value: Any, parameter: Tensor) -> bool:
+    """Return whether a value can be a parameter's momentum, or its number of steps."""
+    is_number = isinstance(value, Tensor) and value.dtype.is_floating_point
+    return is_number and (value.shape == parameter.shape or value.dim() == 0)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

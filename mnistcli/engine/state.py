@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mnistcli import __version__
 from mnistcli.engine import checkpoint, runtime
 from mnistcli.engine.optim import WeightAverage, build_optimizer, load_optimizer_state
 from mnistcli.engine.runtime import Runtime
+from mnistcli.errors import ArtifactError
 from mnistcli.events import EpochMetrics
 from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
@@ -23,11 +24,13 @@ from mnistcli.recipe import Recipe
 class TrainState:
     """A run between two epochs.
 
-    `model` is trained, and compiled in place where the runtime says so; `evaluated` is its eager
-    twin that holds what evaluation and the user get: the weight average, or a copy.
+    `model` is trained, and compiled in place where the runtime says so; `forward` is what a step
+    calls, itself or what ranks wrap around it; `evaluated` is its eager twin that holds what
+    evaluation and the user get: the weight average, or a copy.
     """
 
     model: nn.Module
+    forward: nn.Module
     evaluated: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -67,6 +70,7 @@ def create(
         model.zero_grad(set_to_none=True)
     return TrainState(
         model=model.train(),
+        forward=model,
         evaluated=twin,
         optimizer=build_optimizer(model, recipe.optim),
         scaler=torch.amp.GradScaler(chosen.torch_device.type, enabled=chosen.precision == "fp16"),
@@ -76,16 +80,33 @@ def create(
 
 
 def restore(state: TrainState, saved: dict[str, Any], *, where: str) -> None:
-    """Continue from a checkpoint; a finished run's brings its history only."""
+    """Continue from a checkpoint; a finished run's brings its history only.
+
+    Raises:
+        ArtifactError: it does not fit the network, its optimizer or its weight average.
+    """
     state.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
     training = saved["training"]
     if training is None:
         return
     checkpoint.load_weights(state.model, training["model"], where=where)
-    load_optimizer_state(state.optimizer, training["optimizer"])
-    state.scaler.load_state_dict(training["scaler"])
+    average = training["average"]
+    shapes = [None if v is None else v.shape for v in (average, _vector(state))]
+    if shapes[0] != shapes[1]:
+        raise ArtifactError("checkpoint's weight average does not fit", where=where)
     if state.average is not None:
-        state.average.vector = training["average"].to(state.average.vector.device)
+        state.average.vector = average.to(state.average.vector)
+    try:
+        load_optimizer_state(state.optimizer, training["optimizer"])
+        state.scaler.load_state_dict(training["scaler"])
+    except Exception as error:  # whatever torch raises on what is no state of this optimizer
+        raise ArtifactError(
+            f"checkpoint's optimizer state does not fit: {error}", where=where
+        ) from error
+
+
+def _vector(state: TrainState) -> Tensor | None:
+    return None if state.average is None else state.average.vector
 
 
 def to_checkpoint(
@@ -96,7 +117,7 @@ def to_checkpoint(
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict(),
-        "average": None if state.average is None else state.average.vector,
+        "average": _vector(state),
     }
     payload: dict[str, Any] = checkpoint.to_cpu(
         {

@@ -17,20 +17,23 @@ from mnistcli.data.mnist import Labelled
 from mnistcli.engine import checkpoint, machine, runtime
 from mnistcli.engine.evaluate import Evaluation, evaluate
 from mnistcli.engine.optim import lr_at, set_lr
+from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.state import TrainState, to_checkpoint
-from mnistcli.errors import DivergedError, Interrupted
+from mnistcli.errors import DivergedError, EnvironmentFault, Interrupted
 from mnistcli.events import BatchFinished, Emit, EpochFinished, EpochMetrics, RunFinished, Split
 from mnistcli.recipe import Recipe
 
 _READS_PER_EPOCH = 20  # the only waits for the device inside an epoch
+_LEAST_SCALE = 2.0**-10  # of fp16 gradients: from 2^16, 26 steps in a row were not finite
 
 
 @dataclass(frozen=True)
 class Run:
     """What a run is given: recipe, runtime, data on the device, its folder, and the outside.
 
-    `should_stop` returns the number of a signal that asked to stop, or None.
+    `should_stop` returns the number of a signal that asked to stop, or None; `group` are the ranks
+    that train this run together, of which the first alone evaluates and writes.
     """
 
     recipe: Recipe
@@ -41,6 +44,7 @@ class Run:
     folder: Path
     emit: Emit
     should_stop: Callable[[], int | None]
+    group: Group = ALONE
 
     @property
     def split(self) -> Split:
@@ -62,24 +66,26 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
     Returns None where there was nothing left to train.
 
     Raises:
-        DivergedError: a loss or gradient was not finite; the last checkpoint stays.
-        Interrupted: `should_stop` said so; the last checkpoint stays.
+        DivergedError: a loss, gradient or weight was not finite; the last checkpoint stays.
+        EnvironmentFault: an epoch can't be written; the last checkpoint stays.
+        Interrupted: `should_stop` said so; the last checkpoint stays. An epoch that is being
+            evaluated or written is kept first.
     """
     result = None
     while not _is_over(run.recipe, state):
         epoch = state.epochs_done + 1
         machine.reset_peak_memory(run.runtime.torch_device)
-        runtime.seed_everything(run.recipe.seed, "dropout", epoch)
+        runtime.seed_everything(run.recipe.seed, run.group.stream("dropout"), epoch)
         started = time.monotonic()
         totals, lr = _train_epoch(run, state, epoch)
         trained = time.monotonic()
         state.refresh_evaluated()
-        result = evaluate(state.evaluated, run.evaluation)
+        result = run.group.first(lambda: evaluate(state.evaluated, run.evaluation))
         seconds = (trained - started, time.monotonic() - trained)
         state.history.append(_metrics(run, state, totals, result, lr, seconds))
-        _save(run, state, finished=_is_over(run.recipe, state))
-        done = tuple(state.history)
-        run.emit(EpochFinished(done[-1], run.recipe.epochs, str(run.folder), done))
+        _keep_epoch(run, state)
+        if (signum := run.should_stop()) is not None:
+            raise Interrupted(signum, what=f"stopped after epoch {epoch}, {epoch} epochs saved")
     run.emit(RunFinished(tuple(state.history), state.epochs_done < run.recipe.epochs))
     return result
 
@@ -94,36 +100,39 @@ def train_step(
     images, labels = batch
     kind, dtype = run.runtime.torch_device.type, run.runtime.dtype
     with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
-        logits = state.model(images)
+        logits = state.forward(images)
     logits = logits.float()
     loss = F.cross_entropy(logits, labels, label_smoothing=run.recipe.label_smoothing)
     state.optimizer.zero_grad(set_to_none=True)
-    bad = _backward_and_update(state, loss)
+    loss, bad = _backward_and_update(run.group, state, loss)
     if state.average is not None:
         state.average.update(step, bad)
     first = totals.first_bad_step
     return Totals(
-        totals.loss + loss.detach(),
-        totals.correct + (logits.argmax(dim=1) == labels).sum(),
+        totals.loss + loss,
+        totals.correct + run.group.sum((logits.argmax(dim=1) == labels).sum()),
         torch.where((first < 0) & bad, torch.full_like(first, step), first),
     )
 
 
-def _backward_and_update(state: TrainState, loss: Tensor) -> Tensor:
-    """Return a bool scalar on the device: the step was not finite and was left out."""
+def _backward_and_update(group: Group, state: TrainState, loss: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss over all ranks and whether the step was left out, since not finite."""
     if state.scaler.is_enabled():  # fp16: the scaler leaves out steps whose gradient overflows
         state.scaler.scale(loss).backward()
         state.scaler.step(state.optimizer)
         state.scaler.update()
-        return ~torch.isfinite(loss.detach())
+        loss = group.mean(loss.detach())
+        scale = state.scaler.scale(torch.ones_like(loss))  # halved at each step left out
+        return loss, ~torch.isfinite(loss) | (scale < _LEAST_SCALE)
     loss.backward()
+    loss = group.mean(loss.detach())
     gradients = [p.grad for group in state.optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
-    bad = ~torch.isfinite(norm + loss.detach())
+    bad = ~torch.isfinite(norm + loss)
     # Fused optimizers read this attribute and leave weights and momenta alone where it is 1.
     state.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
     state.optimizer.step()
-    return bad
+    return loss, bad
 
 
 def _train_epoch(run: Run, state: TrainState, epoch: int) -> tuple[Totals, float]:
@@ -135,7 +144,8 @@ def _train_epoch(run: Run, state: TrainState, epoch: int) -> tuple[Totals, float
     zero = torch.zeros((), dtype=torch.int64, device=device)
     totals = Totals(torch.zeros((), dtype=torch.float64, device=device), zero, zero - 1)
     started, lr = time.monotonic(), 0.0
-    for index, batch in enumerate(training_batches(run.training, run.recipe, epoch), start=1):
+    pictures = training_batches(run.training, run.recipe, epoch, run.group.share)
+    for index, batch in enumerate(pictures, start=1):
         step = (epoch - 1) * batches + index - 1
         lr = lr_at(run.recipe, step, batches, accuracies)
         set_lr(state.optimizer, lr)
@@ -152,12 +162,15 @@ def _check_finite(run: Run, totals: Totals, batches: int, accuracies: Sequence[f
     step = int(totals.first_bad_step)
     if step >= 0:
         lr = lr_at(run.recipe, step, batches, accuracies)
-        raise DivergedError(
-            f"training diverged: loss or gradient is not finite at step {step} "
-            f"(epoch {step // batches + 1}, lr {lr:.3g})",
-            where=str(run.folder),
-            hint=f"lower the learning rate: --lr {run.recipe.optim.lr / 4:.3g}, and a new --out",
-        )
+        raise _diverged(run, "loss or gradient", step, step // batches + 1, lr)
+
+
+def _diverged(run: Run, what: str, step: int, epoch: int, lr: float) -> DivergedError:
+    return DivergedError(
+        f"training diverged: {what} is not finite at step {step} (epoch {epoch}, lr {lr:.3g})",
+        where=str(run.folder),
+        hint=f"lower the learning rate: --lr {run.recipe.optim.lr / 4:.3g}, and a new --out",
+    )
 
 
 def _progress(
@@ -206,8 +219,30 @@ def _is_over(recipe: Recipe, state: TrainState) -> bool:
     return patience is not None and state.history[-1].epochs_since_best >= patience
 
 
+def _keep_epoch(run: Run, state: TrainState) -> None:
+    """Save the epoch, then tell of it; a fault names the last epoch that is safe.
+
+    A step can leave weights that are not finite with a loss and gradient that were: here they,
+    and what evaluation made of them, meet the writer.
+    """
+    done, kept = tuple(state.history), state.epochs_done - 1
+    try:
+        _save(run, state, finished=_is_over(run.recipe, state))
+        kept += 1
+        run.emit(EpochFinished(done[-1], run.recipe.epochs, str(run.folder), done))
+    except DivergedError as error:
+        batches = steps_per_epoch(len(run.training.images), run.recipe.batch_size)
+        step, what = len(done) * batches - 1, error.what.removesuffix(" is not finite")
+        raise _diverged(run, what, step, len(done), done[-1].lr) from error
+    except EnvironmentFault as error:
+        saved = f"epoch {kept} is the last one saved" if kept else "no epoch is saved"
+        raise EnvironmentFault(f"{error.what}; {saved}", hint=error.hint) from error
+
+
 def _save(run: Run, state: TrainState, *, finished: bool) -> None:
     """Write last.pt, and best.pt where this epoch is the first with the best accuracy."""
+    if not run.group.leads:
+        return
     payload = to_checkpoint(state, run.recipe, run.runtime, run.data_hashes, finished=finished)
     if state.history[-1].epochs_since_best == 0:
         picked = {"training": None, "picked_on": run.split}

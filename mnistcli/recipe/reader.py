@@ -140,14 +140,13 @@ def differences(old: Recipe, new: Recipe) -> tuple[str, ...]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"recipe is larger than {_MAX_BYTES} bytes", where=str(path))
-        # _Loader derives from SafeLoader: plain values only.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # 2024-13-45 is a ValueError
-        raise UsageError(f"recipe is not YAML: {_one_line(error)}", where=str(path)) from error
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"can't read recipe: {error.strerror}", where=str(path)) from error
+    if len(data) > _MAX_BYTES:
+        raise UsageError(f"recipe is larger than {_MAX_BYTES} bytes", where=str(path))
+    values = _plain(data, "recipe is not YAML", where=str(path))
     if not isinstance(values, dict):
         raise UsageError("recipe is not a mapping of keys to values", where=str(path))
     return values
@@ -157,10 +156,14 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set {setting!r} is not key=value", hint="--set optim.lr=0.1")
-    try:
-        return key.strip(), yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"--set {setting!r}: {_one_line(error)}") from error
+    return key.strip(), _plain(text, f"--set {setting!r}", where="")
+
+
+def _plain(text: bytes | str, what: str, *, where: str) -> Any:
+    try:  # _Loader derives from SafeLoader: plain values only
+        return yaml.load(text, Loader=_Loader)
+    except Exception as error:  # PyYAML: also KeyError on !!bool 3, AttributeError on !!timestamp x
+        raise UsageError(f"{what}: {_one_line(error)}", where=where) from error
 
 
 def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:

@@ -36,7 +36,7 @@ def gather(references: Sequence[str]) -> list[Result]:
     records = list(published())
     if not references:
         return [r for r in records if r["model"] in MODELS and not r["changes"]]
-    results: list[Result] = []
+    results: dict[str, Result] = {}  # a run that two references mean counts once
     for reference in references:
         found = [r for r in records if reference in (r["model"], r["recipe"]) and not r["changes"]]
         found = found or list(_on_disk(reference)) or list(_runs_of(reference))
@@ -48,8 +48,9 @@ def gather(references: Sequence[str]) -> list[Result]:
                 if ":" in reference
                 else f"{nearest(reference, known)} (or a run folder)",
             )
-        results += [result for result in found if result not in results]
-    return results
+        for result in found:
+            results.setdefault(result.get("run") or json.dumps(result), result)
+    return list(results.values())
 
 
 def rows(results: Iterable[Result], baseline: Result | None = None) -> list[Row]:

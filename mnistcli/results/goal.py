@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from mnistcli.results.stats import wilson
+
 GATES = ("params", "epochs", "accuracy", "last3", "goal")
 
 
@@ -21,12 +23,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Check:
-    """One gate's verdict; `passed` is None where the figure is not known."""
+    """One gate's verdict; `passed` is None where the figure is not known.
+
+    `interval` is the 95 % interval of an accuracy, as shares.
+    """
 
     gate: str
     need: str
     got: str
     passed: bool | None
+    interval: tuple[float, float] | None = None
 
 
 def above(correct: int, total: int, target: str) -> bool:
@@ -41,6 +47,12 @@ def judge_parameters(parameters: int, limits: Limits) -> Check:
     )
 
 
+def judge_epochs(epochs: int | None, limits: Limits) -> Check:
+    """Judge the number of epochs alone; None is undecided."""
+    met = epochs <= limits.max_epochs if epochs is not None else None
+    return Check("epochs", f"<= {limits.max_epochs}", str(epochs or "unknown"), met)
+
+
 def judge(
     parameters: int, epochs: int | None, counts: Sequence[tuple[int, int]], limits: Limits
 ) -> list[Check]:
@@ -48,27 +60,17 @@ def judge(
 
     `epochs` None or fewer than three counts leave the gates that need them undecided.
     """
-    checks = [judge_parameters(parameters, limits)]
-    known = epochs is not None
-    checks.append(
-        Check(
-            "epochs",
-            f"<= {limits.max_epochs}",
-            str(epochs) if known else "unknown",
-            epochs <= limits.max_epochs if epochs is not None else None,
-        )
-    )
-    last = counts[-1]
-    checks.append(
-        Check("accuracy", f"> {limits.target} %", _percent(*last), above(*last, limits.target))
-    )
+    checks = [judge_parameters(parameters, limits), judge_epochs(epochs, limits)]
+    last, target = counts[-1], limits.target
+    met = above(*last, target)
+    checks.append(Check("accuracy", f"> {target} %", _percent(*last), met, wilson(*last)))
     three = counts[-3:]
     checks.append(
         Check(
             "last3",
-            f"all > {limits.target} %",
+            f"all > {target} %",
             " ".join(f"{100 * c / t:.2f}" for c, t in three) if len(counts) > 1 else "unknown",
-            all(above(c, t, limits.target) for c, t in three) if len(three) == 3 else None,
+            all(above(c, t, target) for c, t in three) if len(three) == 3 else None,
         )
     )
     return checks

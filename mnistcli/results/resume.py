@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from mnistcli import recipe as recipes
 from mnistcli.engine import checkpoint
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.events import Emit, Notice
-from mnistcli.files import previous_of, remove_stale
+from mnistcli.files import bring_back_previous, previous_of, remove_stale
 from mnistcli.models.registry import file_name
 from mnistcli.recipe import Recipe
 from mnistcli.results import runlog
@@ -20,17 +21,24 @@ Resume = Literal[False, "auto"] | Path
 
 
 def locate(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str]) -> Path:
-    """Return the folder of a run, made if new; nothing in it is read or changed yet.
+    """Return the folder of a run, made if new; nothing in it is read or changed yet."""
+    folder = foresee(recipe, out, resume, data)
+    if folder is None:
+        return make_folder(recipe, f"s{recipe.seed}")
+    runlog.create(folder)
+    return folder
+
+
+def foresee(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str]) -> Path | None:
+    """Return the folder that `locate` would, None for a new one under its own name.
 
     `resume="auto"` without `out` looks below `checkpoints/<model>`.
     """
     if isinstance(resume, Path):
         return resume
-    if out is not None:
-        runlog.create(out)
-        return out
-    found = _find(recipe, data) if resume == "auto" else None
-    return found or _new_folder(recipe)
+    if out is None and resume == "auto":
+        return _find(recipe, data)
+    return out
 
 
 def open_run(
@@ -42,49 +50,68 @@ def open_run(
         UsageError: the folder holds another recipe's run, or something and is not to be resumed.
         ArtifactError: it was trained on other data.
     """
+    remove_stale(folder)
+    found = _open(folder, recipe, resume, data, emit)
+    if found is None:
+        return None
+    if found[0] != folder / "last.pt":
+        bring_back_previous(folder / "last.pt")
+    return found[1]
+
+
+def peek(folder: Path, recipe: Recipe, resume: Resume, data: dict[str, str], emit: Emit) -> Saved:
+    """Return and raise what `open_run` does, and change nothing."""
+    found = _open(folder, recipe, resume, data, emit)
+    return None if found is None else found[1]
+
+
+def _open(
+    folder: Path, recipe: Recipe, resume: Resume, data: dict[str, str], emit: Emit
+) -> tuple[Path, dict[str, Any]] | None:
     if not resume or not (folder / "recipe.yaml").is_file():
         runlog.refuse_occupied(folder)
         return None
     return _continue(folder, recipe, data, emit)
 
 
-def read_run(folder: Path, emit: Emit) -> Saved:
-    """Return a run folder's checkpoint; a damaged one gives way to the one before, with a notice.
+def read_run(folder: Path, emit: Emit) -> tuple[Path, dict[str, Any]] | None:
+    """Return a run's newest readable checkpoint with its file; None where no epoch was saved yet.
 
-    Returns None where no epoch was saved yet.
+    A damaged one gives way to the one before, with a notice.
     """
-    last = folder / "last.pt"
-    if not last.exists() and not previous_of(last).exists():
+    last, previous = folder / "last.pt", previous_of(folder / "last.pt")
+    if not last.exists() and not previous.exists():
         return None
     try:
-        return checkpoint.read(last)
+        return last, checkpoint.read(last)
     except ArtifactError as error:
-        if not previous_of(last).exists():
+        if not previous.exists():
             raise
-        saved = checkpoint.read(previous_of(last))
+        saved = checkpoint.read(previous)
         epochs = len(saved["history"])
         emit(Notice(f"{error}; going back to the checkpoint before it, epoch {epochs}"))
-        return saved
+        return previous, saved
 
 
-def _continue(folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit) -> Saved:
-    remove_stale(folder)
-    saved = read_run(folder, emit)
-    if saved is None:
+def _continue(
+    folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit
+) -> tuple[Path, dict[str, Any]] | None:
+    found = read_run(folder, emit)
+    if found is None:
         stored = recipes.load(str(folder / "recipe.yaml"))
     else:
-        stored = recipes.validate(saved["recipe"], where=str(folder / "last.pt"))
+        stored = recipes.validate(found[1]["recipe"], where=str(found[0]))
     if changed := recipes.differences(stored, recipe):
         raise UsageError(
             f"the run was started with another recipe; now {', '.join(changed)}",
             where=str(folder),
-            hint=f"mnistcli train --resume {folder}",
+            hint=f"mnistcli train --resume {shlex.quote(str(folder))}",
         )
-    if saved is not None and saved["data"] != data:
+    if found is not None and found[1]["data"] != data:
         raise ArtifactError(
             "the run was trained on other data", where=str(folder), hint="give its --data-dir again"
         )
-    return saved
+    return found
 
 
 def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
@@ -92,23 +119,30 @@ def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
     found: list[tuple[bool, int, str, Path]] = []
     for folder in sorted(Path("checkpoints", file_name(recipe.model)).absolute().glob("*/")):
         try:
-            saved = read_run(folder, lambda _: None)
+            newest = read_run(folder, lambda _: None)
         except ArtifactError:
             continue
-        if saved is None or saved["recipe"] != recipe.model_dump() or saved["data"] != data:
+        if newest is None:
+            continue
+        _, saved = newest
+        if saved["recipe"] != recipe.model_dump() or saved["data"] != data:
             continue
         unfinished = saved["training"] is not None
         found.append((unfinished, len(saved["history"]), folder.name, folder))
     return max(found)[-1] if found else None
 
 
-def _new_folder(recipe: Recipe) -> Path:
-    """Make `checkpoints/<model>/<time>-s<seed>`; two runs of one second get two names."""
+def new_folder(recipe: Recipe, label: str) -> Path:
+    """Return `checkpoints/<model>/<time>-<label>`."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    parent = Path("checkpoints", file_name(recipe.model))
+    return Path("checkpoints", file_name(recipe.model), f"{stamp}-{label}").absolute()
+
+
+def make_folder(recipe: Recipe, label: str) -> Path:
+    """Make a new folder; two runs of one second get two names."""
+    first = new_folder(recipe, label)
     for attempt in range(1, 1000):
-        suffix = "" if attempt == 1 else f"-{attempt}"
-        folder = (parent / f"{stamp}-s{recipe.seed}{suffix}").absolute()
+        folder = first if attempt == 1 else first.with_name(f"{first.name}-{attempt}")
         if runlog.create_exclusively(folder):
             return folder
     raise AssertionError("a thousand runs started in one second")

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -59,7 +60,7 @@ def _explain_failure(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise EnvironmentFault(
-            f"can't make run folder {folder}: {error.strerror}", hint="name another --out"
+            f"can't make folder {folder}: {error.strerror}", hint="name another --out"
         ) from error
 
 
@@ -73,16 +74,27 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(descriptor, 32).decode().strip() or "unknown"
+        except BlockingIOError as error:
             raise BusyError(
-                f"run folder is in use by process {holder}: {folder}", hint="name another --out"
+                f"run folder is in use by process {_holder(descriptor)}: {folder}",
+                hint="name another --out",
             ) from error
+        except OSError as error:
+            raise EnvironmentFault(f"can't lock {folder}: {error.strerror}") from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """Return the number that the holder wrote; it may be a moment behind its lock."""
+    for _ in range(20):
+        if number := os.pread(descriptor, 32, 0).decode():
+            return number
+        time.sleep(0.05)
+    return "unknown"
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:

@@ -36,12 +36,12 @@ _LAYERS = [
 _mib = "{:.3f}".format
 _TOTALS = [
     Column("model", "model", left=True),
-    Column("parameters", "parameters", integer),
-    Column("trainable", "trainable", integer, rank=2),
+    Column("parameters", "params", integer),
+    Column("trainable", "trainable", integer, rank=6),
     Column("mult_adds", "mult-adds", integer),
     Column("receptive_field", "field", rank=1),
-    Column("forward_backward_mib", "fwd/bwd MiB", _mib, _mib, rank=3),
-    Column("parameters_mib", "params MiB", _mib, _mib, rank=4),
+    Column("forward_backward_mib", "act MiB", _mib, _mib, rank=3),
+    Column("parameters_mib", "fp32 MiB", _mib, _mib, rank=4),
     Column("int8_mib", "int8 MiB", _mib, _mib, rank=5),
     Column("need", "budget"),
     Column("verdict", "", left=True),

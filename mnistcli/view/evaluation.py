@@ -7,9 +7,19 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from mnistcli.events import Mistake
 from mnistcli.results.goal import Check
+from mnistcli.view import digits
 from mnistcli.view.output import Output
-from mnistcli.view.tables import Column, integer, interval, percent, plain_line, print_table
+from mnistcli.view.tables import (
+    Column,
+    integer,
+    interval,
+    percent,
+    plain_interval,
+    plain_line,
+    print_table,
+)
 from mnistcli.view.verdict import BIASED, show_goal
 
 
@@ -27,7 +37,7 @@ _FIGURES = [
         "interval",
         "95 % interval",
         interval,
-        lambda v: f"{100 * v[0]:.2f}..{100 * v[1]:.2f}",
+        plain_interval,
         rank=1,
     ),
     Column("loss", "loss", "{:.4f}".format, "{:.4f}".format, rank=2),
@@ -43,13 +53,23 @@ _CLASSES = [
     Column("f1", "F1", percent, _plain_percent),
 ]
 _PAIRS = [Column("true", "true"), Column("predicted", "read as"), Column("count", "times")]
+_MISTAKES = [
+    Column("index", "index"),
+    Column("true", "true"),
+    Column("predicted", "read as"),
+    Column("confidence", "confidence", plain="{:.4f}".format),
+]
+_DRAWN_ROWS = 2  # of misread pictures on a terminal; the PNG sheet has more of them
 
 
-def show_evaluation(output: Output, report: dict[str, Any], checks: Sequence[Check]) -> None:
+def show_evaluation(
+    output: Output, report: dict[str, Any], checks: Sequence[Check], mistakes: Sequence[Mistake]
+) -> None:
     """Show every part of an evaluation's report."""
     print_table(output, _CLASSES, report["classes"], title="", kind="class")
     _show_confusion(output, report["confusion"])
     print_table(output, _PAIRS, report["worst_pairs"], title="worst pairs", kind="confused")
+    _show_mistakes(output, report, mistakes)
     print_table(output, _FIGURES, [report], title="", kind="evaluation")
     show_goal(output, checks)
     last = {**report, "verdict": report["goal"]["verdict"]}
@@ -73,6 +93,27 @@ def predictions_csv(
     return text.getvalue()
 
 
+def _show_mistakes(output: Output, report: dict[str, Any], mistakes: Sequence[Mistake]) -> None:
+    """Draw the surest mistakes on a terminal; a pipe gets a line for each."""
+    if not output.live or output.quiet:
+        for row in report["misclassified"] if not output.json else ():
+            output.product(plain_line("misclassified", _MISTAKES, row))
+        return
+    if not mistakes:
+        return
+    console = output.console()
+    box = digits.ink_box([one.pixels for one in mistakes[:60]])
+    shown = mistakes[: _DRAWN_ROWS * digits.across(console, box)]
+    captions = [
+        f"{one.label}→{one.prediction}  {100 * one.confidence:.0f} %  #{one.index}" for one in shown
+    ]
+    console.print(
+        f"\nmisclassified, true→read as: the {len(shown)} surest of {len(mistakes):,}\n",
+        style="bold",
+    )
+    digits.print_sheet(console, [one.pixels for one in shown], captions, box)
+
+
 def _show_confusion(output: Output, matrix: Sequence[Sequence[int]]) -> None:
     """Draw the matrix on a terminal, errors coloured by their count; `row` lines in a pipe."""
     if output.quiet or output.json:
@@ -92,16 +133,16 @@ def _show_confusion(output: Output, matrix: Sequence[Sequence[int]]) -> None:
         (count for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j), default=0
     )
     for digit, row in enumerate(matrix):
-        line = Text(f"{digit:>5}", style="dim")
+        line = Text().append(f"{digit:>5}", style="dim")
         for predicted, count in enumerate(row):
             line.append(f"{count or '·':>6}", style=_heat(count, most, digit == predicted))
         console.print(line)
-    console.print()
 
 
 def _heat(count: int, most: int, diagonal: bool) -> str:
     if diagonal:
-        return "green"
+        return "bold"
     if not count:
         return "dim"
-    return "bold red" if 2 * count > most else "yellow"
+    # Both colours are set, so that the words stay readable on a dark and on a light terminal.
+    return "bold white on red" if 2 * count > most else "black on yellow"

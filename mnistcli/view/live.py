@@ -13,13 +13,13 @@ from mnistcli import __version__
 from mnistcli.events import BatchFinished, EpochFinished, Event, Notice, RunFinished, RunStarted
 from mnistcli.view import epochs
 from mnistcli.view.output import Output
-from mnistcli.view.tables import Column
+from mnistcli.view.tables import Column, fill
 
 # Widest value of each column, so that a row fits below its title before all rows are known.
 _WIDTH = {
-    "epoch": 7, "train_loss": 10, "train_acc": 9, "test_loss": 9, "val_loss": 8, "test_acc": 8,
+    "epoch": 5, "train_loss": 10, "train_acc": 9, "test_loss": 9, "val_loss": 8, "test_acc": 8,
     "val_acc": 7, "correct": 7, "best": 11, "lr": 7, "alloc_mib": 6, "reserved_mib": 7,
-    "rss_mib": 7, "img_s": 7, "sec": 7,
+    "rss_mib": 7, "img_s": 7, "sec": 6,
 }  # fmt: skip
 
 
@@ -29,6 +29,7 @@ class LiveView:
     def __init__(self, output: Output) -> None:
         self._console = output.console()
         self._columns: list[Column] = []
+        self._width = _WIDTH
         self._total_epochs = 0
         self._task: TaskID | None = None
         self._bar = Progress(
@@ -61,7 +62,7 @@ class LiveView:
     def _show(self, event: Event) -> None:
         match event:
             case Notice():
-                self._console.print(f"notice: {event.text}", style="yellow", soft_wrap=True)
+                self._console.print(f"notice: {event.text}", style="magenta", soft_wrap=True)
             case RunStarted():
                 self._start(event)
             case BatchFinished():
@@ -72,11 +73,14 @@ class LiveView:
                 self._finish(event)
 
     def _start(self, event: RunStarted) -> None:
-        self._console.print(epochs.headline(event, __version__), style="bold")
+        for line in fill(epochs.headline(event, __version__), self._console.width, separator=" · "):
+            self._console.print(line, style="bold", soft_wrap=True)
         self._console.print(f"run {event.run_dir}", soft_wrap=True)
+        longest = f"{event.epochs}/{event.epochs}"
+        self._width = _WIDTH | {"epoch": max(len(longest), _WIDTH["epoch"])}
         self._columns = self._fit(event)
         self._total_epochs = event.epochs
-        titles = [column.title.rjust(_WIDTH[column.key]) for column in self._columns]
+        titles = [column.title.rjust(self._width[column.key]) for column in self._columns]
         self._console.print(Text(" ".join(titles), style="dim"), no_wrap=True, crop=True)
         for metrics in event.history:
             self._print_row(epochs.row(metrics, event.epochs))
@@ -86,14 +90,13 @@ class LiveView:
         """Choose the columns that this device fills and this terminal has room for."""
         absent = {"rss_mib"} if event.runtime["device"] != "cpu" else {"alloc_mib", "reserved_mib"}
         kept = [c for c in epochs.columns(event.split) if c.title and c.key not in absent]
-        while sum(_WIDTH[c.key] + 1 for c in kept) > self._console.width and any(
-            c.rank for c in kept
-        ):
+        room = self._console.width + 1  # the last column needs no gap
+        while sum(self._width[c.key] + 1 for c in kept) > room and any(c.rank for c in kept):
             kept.remove(max(reversed(kept), key=lambda column: column.rank))
         return kept
 
     def _print_row(self, values: dict[str, Any]) -> None:
-        cells = [c.show(values[c.key]).rjust(_WIDTH[c.key]) for c in self._columns]
+        cells = [c.show(values[c.key]).rjust(self._width[c.key]) for c in self._columns]
         self._console.print(Text(" ".join(cells)), no_wrap=True, crop=True)
 
     def _progress(self, event: BatchFinished) -> None:
@@ -110,5 +113,4 @@ class LiveView:
         if self._task is not None:
             self._bar.remove_task(self._task)
         if event.stopped_early:
-            self._console.print("stopped early: patience is over", style="yellow")
-        self._console.print(epochs.closing(event.history), soft_wrap=True)
+            self._console.print("notice: stopped early: patience is over", style="magenta")

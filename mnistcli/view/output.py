@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Output:
         """Return a rich console on stdout; rich reads NO_COLOR, TERM and COLUMNS."""
         from rich.console import Console
 
+        if isinstance(sys.stdout, io.TextIOWrapper):  # `--progress live` on any encoding
+            sys.stdout.reconfigure(errors="replace")
         return Console(highlight=False, markup=False, emoji=False, force_terminal=self.live or None)
 
     def product(self, line: str) -> None:
@@ -81,14 +84,19 @@ class Output:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a stream is a terminal that takes control codes."""
+    """Return whether a stream is a terminal that takes control codes and block characters."""
     return why_plain(stream) is None
 
 
 def why_plain(stream: TextIO | None) -> str | None:
-    """Return why a stream takes no control codes, or None where it does; None is a closed one."""
+    """Return why a stream is not drawn on, or None where it is; None is a closed stream.
+
+    A block character that can't be encoded would end a run.
+    """
     if stream is None or not stream.isatty():
         return "stdout is not a terminal"
+    if "utf" not in (stream.encoding or "").lower():
+        return f"its encoding is {stream.encoding}"
     term = os.environ.get("TERM", "")
     return f"TERM is {term}" if term in ("dumb", "unknown") else None
 
@@ -116,6 +124,13 @@ def silence(stream: TextIO) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
+
+
+def show_cursor() -> None:
+    """Give a terminal its cursor back, whatever was drawing; for a process that ends at once."""
+    if is_terminal(sys.stdout):
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), b"\x1b[?25h")
 
 
 def tame_typer() -> None:

@@ -48,6 +48,23 @@ def interval(bounds: Sequence[float] | None) -> str:
     return "–" if bounds is None else f"{100 * bounds[0]:.2f}–{100 * bounds[1]:.2f}"
 
 
+def plain_interval(bounds: Sequence[float], digits: int = 2) -> str:
+    """Return 99.29..99.58 for shares, as pipes get it."""
+    return f"{100 * bounds[0]:.{digits}f}..{100 * bounds[1]:.{digits}f}"
+
+
+def fill(parts: Sequence[str], width: int, *, separator: str) -> list[str]:
+    """Return the parts joined to as few lines as fit the width; a part is never broken."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = lines[-1] + separator + part
+        if len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
+
+
 def print_table(
     output: Output, columns: Sequence[Column], rows: Sequence[Row], *, title: str, kind: str
 ) -> None:
@@ -113,4 +130,5 @@ def _draw(columns: Sequence[Column], rows: Sequence[Row], title: str) -> Table:
 
 
 def _style(cell: str) -> str:
-    return {"PASS": "bold green", "FAIL": "bold red"}.get(cell, "")
+    """Return the style of a verdict: both colours set, readable on dark and on light."""
+    return {"PASS": "black on green", "FAIL": "bold white on red"}.get(cell, "")

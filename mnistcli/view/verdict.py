@@ -7,8 +7,17 @@ from typing import Any
 
 from mnistcli.results.goal import Check
 from mnistcli.results.result import summarise
+from mnistcli.view.epochs import closing, sparkline
 from mnistcli.view.output import Output
-from mnistcli.view.tables import Column, interval, percent, plain_line, print_table
+from mnistcli.view.tables import (
+    Column,
+    fill,
+    interval,
+    percent,
+    plain_interval,
+    plain_line,
+    print_table,
+)
 
 BIASED = "notice: the recipe's learning rate follows test accuracy: its figures are biased upwards"
 
@@ -20,6 +29,14 @@ _GOAL = [
     Column("need", "need", left=True),
     Column("got", "got", left=True),
     Column("verdict", "", left=True),
+    Column(
+        "interval",
+        "95 % interval",
+        lambda v: interval(v) if v else "",
+        plain_interval,
+        rank=1,
+        left=True,
+    ),
 ]
 _SEEDS = [
     Column("seed", "seed"),
@@ -27,6 +44,14 @@ _SEEDS = [
     Column("accuracy", "last epoch", percent, lambda v: f"{100 * v:.2f}"),
     Column("best", "best (picked)", percent, lambda v: f"{100 * v:.2f}", rank=1),
     Column("verdict", "goal", left=True),
+    Column(
+        "course",
+        "accuracy by epoch",
+        sparkline,
+        lambda v: ",".join(map(str, v)),
+        rank=2,
+        left=True,
+    ),
 ]
 
 
@@ -36,14 +61,25 @@ def show_results(
     """Show one run's verdict, or several runs' table and summary, and what weakens the figures."""
     if len(results) == 1:
         show_goal(output, checks[0])
+        _show_course(output, results[0])
     else:
         _show_seeds(output, results)
-        print_table(output, _SUMMARY, [summarise(results)], title="", kind="summary")
+        show_summary(output, results)
     for result in results:
         output.result(_result_line(result))
-    if results[0]["follows_test"]:
+    show_caveats(output, results[0])
+
+
+def show_summary(output: Output, results: Sequence[dict[str, Any]]) -> None:
+    """Show the statistics over several runs."""
+    print_table(output, _SUMMARY, [summarise(results)], title="", kind="summary")
+
+
+def show_caveats(output: Output, result: dict[str, Any]) -> None:
+    """Say what weakens a run's figures."""
+    if result["follows_test"]:
         output.talk(BIASED)
-    if results[0]["split"] == "validation":
+    if result["split"] == "validation":
         output.talk(
             "notice: judged on the validation split; `mnistcli evaluate RUN` reads the test set"
         )
@@ -55,6 +91,15 @@ def show_goal(output: Output, checks: Sequence[Check]) -> None:
     print_table(output, _GOAL, rows, title="", kind="goal")
 
 
+def _show_course(output: Output, result: dict[str, Any]) -> None:
+    """Draw the accuracy by epoch on a terminal; a pipe has its epoch lines."""
+    if output.live and not output.quiet:
+        console = output.console()
+        console.print()
+        for line in fill(closing(result), console.width, separator="   "):
+            console.print(line, soft_wrap=True)
+
+
 def _thousandths(share: float) -> str:
     return f"{100 * share:.3f} %"
 
@@ -62,7 +107,7 @@ def _thousandths(share: float) -> str:
 _SUMMARY = [
     Column("n", "n"),
     Column("mean", "mean", _thousandths, lambda v: f"{100 * v:.3f}"),
-    Column("interval", "95 % interval", interval, lambda v: f"{100 * v[0]:.3f}..{100 * v[1]:.3f}"),
+    Column("interval", "95 % interval", interval, lambda v: plain_interval(v, 3)),
     Column("sd", "sd", _thousandths, lambda v: f"{100 * v:.3f}"),
     Column("min", "min", percent, lambda v: f"{100 * v:.2f}"),
     Column("passes", "passes"),
@@ -77,6 +122,7 @@ def _show_seeds(output: Output, results: Sequence[dict[str, Any]]) -> None:
             "accuracy": result["last"]["accuracy"],
             "best": result["best"]["accuracy"],
             "verdict": result["goal"]["verdict"],
+            "course": result["correct_by_epoch"],
         }
         for result in results
     ]

@@ -1,0 +1,87 @@
+"""`mnistcli predict`: a trained network on a person's own pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mnistcli.cli import options
+from mnistcli.errors import ArtifactError
+from mnistcli.view.output import Output
+from mnistcli.view.prediction import show_predictions
+
+_EXAMPLES = """
+**Examples**
+
+    mnistcli predict v3 seven.jpg
+
+    mnistcli predict checkpoints/v3/20261124-101500-s0 scans/*.png
+
+    mnistcli predict v3 --json digit.png | jq '.pictures[0].digit'
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("predict", epilog=_EXAMPLES)(predict)
+
+
+def predict(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT|MODEL",
+            help="A checkpoint file, a run folder, or a model's name: its reference weights.",
+            autocompletion=options.complete_models,
+        ),
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Pictures of one digit each: PNG, JPEG, GIF, BMP, TIFF, WebP or PPM, of any size.",
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The code of an own network: path/net.py:factory.", show_default="the checkpoint's"
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    progress: options.ProgressMode = "auto",
+    traceback: options.Traceback = False,
+) -> None:
+    """Read your own pictures of digits: each as the network sees it, and its three best guesses."""
+    from mnistcli.engine import runtime
+    from mnistcli.trained import open_trained, predict_files
+
+    chosen = runtime.decide(runtime.Request(device, "fp32", "off", threads))
+    trained = open_trained(checkpoint, model, chosen)
+    found, faults = predict_files(trained, images, chosen)
+    report: dict[str, Any] = {
+        "model": trained.entry.name,
+        "path": str(trained.path),
+        "pictures": [one.to_dict() for one in found],
+        "unread": [{"file": fault.where, "what": fault.what} for fault in faults],
+    }
+    output = Output("predict", json, quiet, progress)
+    show_predictions(output, found)
+    if faults:
+        raise _joined(faults, len(images), report)
+    output.document(report)
+
+
+def _joined(faults: list[ArtifactError], asked: int, report: dict[str, Any]) -> ArtifactError:
+    """Return one error that names every unread file; its report has what the others showed."""
+    error = faults[0]
+    if len(faults) > 1:
+        files = "; ".join(f"{fault.where}: {fault.what}" for fault in faults)
+        error = ArtifactError(f"{len(faults)} of {asked} pictures not read", where=files)
+    error.report = report
+    return error

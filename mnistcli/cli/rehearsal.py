@@ -1,0 +1,23 @@
+"""`mnistcli train --dry-run`: what would be trained, from the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mnistcli.cli import options
+from mnistcli.results.result import goal
+from mnistcli.view.rehearsal import show_rehearsal
+from mnistcli.view.run import live_or_plain
+
+if TYPE_CHECKING:
+    from mnistcli.setting import Plan
+    from mnistcli.view.output import Output
+
+
+def rehearse(plan: Plan, output: Output, require: list[str]) -> None:
+    """Check the plan and show it; the gates of parameters and epochs are decided by it."""
+    from mnistcli import rehearsal
+
+    report, checks = rehearsal.rehearse(plan, live_or_plain(output))
+    show_rehearsal(output, report, checks)
+    options.conclude(output, report | {"goal": goal(checks)}, require, [checks])

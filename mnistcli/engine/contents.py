@@ -1,0 +1,137 @@
+"""What the values of a checkpoint must be: types, ranges, and figures that are numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from math import isfinite
+from typing import Any, get_type_hints
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from torch import Tensor
+
+from mnistcli.engine.runtime import Runtime
+from mnistcli.events import EpochMetrics, Split
+from mnistcli.recipe import Recipe
+
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+_MAX_THREADS = 4096
+
+
+class _Training(BaseModel):
+    model_config = _STRICT
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    average: Tensor | None
+
+
+class _Contents(BaseModel):
+    model_config = _STRICT
+
+    format: int
+    model: str = Field(min_length=1)
+    recipe: Recipe
+    runtime: dict[str, Any]
+    versions: dict[str, str]
+    data: dict[str, str]
+    history: list[dict[str, Any]] = Field(min_length=1)
+    weights: dict[str, Tensor]
+    training: _Training | None
+    picked_on: Split | None = None
+
+
+def _typed(record: type) -> type[BaseModel]:
+    """Return a model that checks the plain values of a frozen record."""
+    hints = get_type_hints(record)
+    types: Any = {
+        field.name: (hints[field.name], ... if field.default is MISSING else field.default)
+        for field in fields(record)
+    }
+    model: type[BaseModel] = create_model(record.__name__, __config__=_STRICT, **types)
+    return model
+
+
+_METRICS, _RUNTIME = _typed(EpochMetrics), _typed(Runtime)
+
+
+def check(payload: dict[str, Any]) -> None:
+    """Raise ValueError naming the first value that no checkpoint of a run holds."""
+    try:
+        contents = _Contents.model_validate(payload)
+        _RUNTIME.model_validate(payload["runtime"])
+        for metrics in payload["history"]:
+            _METRICS.model_validate(metrics)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join([error.title.strip("_").lower(), *map(str, first["loc"])])
+        raise ValueError(f"{place}: {first['msg']}") from None
+    chosen, epochs = payload["runtime"], [metrics["epoch"] for metrics in payload["history"]]
+    if not 1 <= chosen["threads"] <= _MAX_THREADS or chosen["device"].split(":")[0] not in (
+        "cpu",
+        "cuda",
+    ):
+        raise ValueError("runtime: no such device or thread count")
+    if contents.recipe.model != contents.model:
+        raise ValueError(f"recipe.model: not {contents.model}")
+    if epochs != list(range(1, len(epochs) + 1)) or len(epochs) > contents.recipe.epochs:
+        raise ValueError("history: not the epochs of this recipe")
+
+
+def check_tensors(values: Any, *, most_bytes: int) -> None:
+    """Raise ValueError unless all tensors are dense, finite, and together within a size.
+
+    A few bytes of a file can declare a tensor of any size; nothing of its size is touched here.
+    """
+    left = most_bytes
+    for place, tensor in leaves(values):
+        if isinstance(tensor, Tensor):
+            left -= tensor.numel() * tensor.element_size()
+            if left < 0 or not tensor.is_contiguous():
+                raise ValueError(f"{_dotted(place)}: larger than the file")
+    if (found := non_finite(values)) is not None:
+        raise ValueError(f"{found}: not finite")
+
+
+def non_finite(values: Any) -> str | None:
+    """Return where a tensor or float is not finite, or None."""
+    for place, value in leaves(values):
+        if isinstance(value, float) and not isfinite(value):
+            return _dotted(place)
+        if isinstance(value, Tensor) and value.is_floating_point() and not _all_finite(value):
+            return _dotted(place)
+    return None
+
+
+def leaves(values: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield place and value of all that is not a dict, list or tuple, each object once.
+
+    A place is a pair of the place above and the key or index; `_dotted` reads it.
+    """
+    stack: list[tuple[Any, Any]] = [((), values)]
+    seen = set[int]()
+    while stack:
+        place, value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            stack.extend(((place, key), value[key]) for key in reversed(value))
+        elif isinstance(value, list | tuple):
+            stack.extend(((place, i), value[i]) for i in reversed(range(len(value))))
+        else:
+            yield place, value
+
+
+def _dotted(place: Any) -> str:
+    parts: list[str] = []
+    while place and len(parts) < 16:
+        place, key = place
+        parts.insert(0, str(key)[:80] if isinstance(key, str | int) else type(key).__name__)
+    return ".".join(parts)
+
+
+def _all_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())

@@ -1,0 +1,271 @@
+// Batch normalisation with ReLU, and 2×2 max-pooling, for training in channels-last layout.
+//
+// Networks this small have 8 to 16 channels, fewer than a vector register has lanes. A batch is
+// therefore walked as flat blocks of lcm(channels, 16) or more elements: every lane is used, and
+// the per-channel factors repeat as one tile. Arithmetic is fp32, sums over a batch are fp64.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+namespace {
+
+struct bf16 {
+  uint16_t bits;
+};
+
+inline float load(float value) { return value; }
+
+inline float load(bf16 value) {
+  uint32_t wide = uint32_t(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &wide, 4);
+  return result;
+}
+
+inline void store(float value, float& to) { to = value; }
+
+inline void store(float value, bf16& to) {  // to the nearest, ties to even, as torch rounds
+  uint32_t wide;
+  std::memcpy(&wide, &value, 4);
+  uint32_t rounded = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;
+  to.bits = value != value ? 0x7fc0 : uint16_t(rounded);
+}
+
+// A batch [pixels, channels] as chunks of whole tiles.
+struct Tiling {
+  int64_t channels, total, tile, chunk, chunks;
+
+  Tiling(int64_t pixels, int64_t c) : channels(c), total(pixels * c) {
+    int64_t period = std::lcm(c, int64_t(16));
+    tile = period * ((127 + period) / period);  // 128 or more: hides the latency of the sums
+    chunk = tile * 32;
+    chunks = (total + chunk - 1) / chunk;
+  }
+
+  // Call work(start, length) for each tile of each chunk, chunks spread over the threads.
+  template <class Work>
+  void each(Work work) const {
+#pragma omp parallel for schedule(static)
+    for (int64_t k = 0; k < chunks; k++) {
+      int64_t stop = std::min(total, (k + 1) * chunk);
+      for (int64_t start = k * chunk; start < stop; start += tile)
+        work(start, std::min(tile, stop - start));
+    }
+  }
+
+  // Add up two sums a channel: work(start, length, a, b) adds to the tiles a and b. The order of
+  // summation depends on the shape alone, so that any number of threads gives the same bits.
+  template <class Work>
+  std::vector<double> sums(Work work) const {
+    std::vector<double> parts(chunks * 2 * channels, 0.0);
+#pragma omp parallel
+    {
+      std::vector<float> tiles(2 * tile);
+      float *a = tiles.data(), *b = a + tile;
+#pragma omp for schedule(static)
+      for (int64_t k = 0; k < chunks; k++) {
+        std::fill(tiles.begin(), tiles.end(), 0.0f);
+        int64_t stop = std::min(total, (k + 1) * chunk);
+        for (int64_t start = k * chunk; start < stop; start += tile)
+          work(start, std::min(tile, stop - start), a, b);
+        double* part = parts.data() + k * 2 * channels;
+        for (int64_t start = 0; start < tile; start += channels)
+          for (int64_t c = 0; c < channels; c++) {
+            part[c] += a[start + c];
+            part[channels + c] += b[start + c];
+          }
+      }
+    }
+    std::vector<double> result(2 * channels, 0.0);
+    for (int64_t k = 0; k < chunks; k++)
+      for (int64_t i = 0; i < 2 * channels; i++) result[i] += parts[k * 2 * channels + i];
+    return result;
+  }
+};
+
+struct Norm {
+  const float *weight, *bias;
+  float *mean, *rstd;  // of the batch
+};
+
+// y = relu(scale · x + shift), tiled over the channels.
+struct Affine {
+  std::vector<float> scale, shift;
+
+  Affine(const Norm& norm, const Tiling& tiling) : scale(tiling.tile), shift(tiling.tile) {
+    for (int64_t i = 0; i < tiling.tile; i++) {
+      int64_t c = i % tiling.channels;
+      scale[i] = norm.weight[c] * norm.rstd[c];
+      shift[i] = norm.bias[c] - norm.mean[c] * scale[i];
+    }
+  }
+};
+
+// `running_mean` serves as the point around which the variance is summed: near the mean, so that
+// nothing cancels.
+template <class T>
+void batch_norm_relu(const T* x, T* y, Norm norm, float* running_mean, float* running_var,
+                     int64_t pixels, int64_t channels, double eps, double momentum) {
+  Tiling tiling(pixels, channels);
+  std::vector<float> around(tiling.tile);
+  for (int64_t i = 0; i < tiling.tile; i++) around[i] = running_mean[i % channels];
+  const float* at = around.data();
+  auto sums = tiling.sums([=](int64_t start, int64_t length, float* a, float* b) {
+#pragma omp simd
+    for (int64_t i = 0; i < length; i++) {
+      float d = load(x[start + i]) - at[i];
+      a[i] += d;
+      b[i] += d * d;
+    }
+  });
+  for (int64_t c = 0; c < channels; c++) {
+    double offset = sums[c] / pixels, var = sums[channels + c] / pixels - offset * offset;
+    var = var < 0 ? 0 : var;  // by rounding; NaN stays
+    norm.mean[c] = float(running_mean[c] + offset);
+    norm.rstd[c] = float(1 / std::sqrt(var + eps));
+    double unbiased = pixels > 1 ? var * pixels / (pixels - 1) : var;
+    running_mean[c] += float(momentum * offset);
+    running_var[c] += float(momentum * (unbiased - running_var[c]));
+  }
+  Affine affine(norm, tiling);
+  const float *scale = affine.scale.data(), *shift = affine.shift.data();
+  tiling.each([=](int64_t start, int64_t length) {
+#pragma omp simd
+    for (int64_t i = 0; i < length; i++) {
+      float v = load(x[start + i]) * scale[i] + shift[i];
+      store(v <= 0 ? 0.0f : v, y[start + i]);  // NaN stays
+    }
+  });
+}
+
+// Ioffe and Szegedy, arXiv:1502.03167, section 3, with ReLU's mask recomputed from x.
+template <class T>
+void batch_norm_relu_backward(const T* g, const T* x, T* dx, Norm norm, float* dweight,
+                              float* dbias, int64_t pixels, int64_t channels) {
+  Tiling tiling(pixels, channels);
+  Affine affine(norm, tiling);
+  const float *scale = affine.scale.data(), *shift = affine.shift.data();
+  std::vector<float> means(tiling.tile), slopes(tiling.tile), constants(tiling.tile);
+  for (int64_t i = 0; i < tiling.tile; i++) means[i] = norm.mean[i % channels];
+  const float *mean = means.data(), *slope = slopes.data(), *constant = constants.data();
+  auto sums = tiling.sums([=](int64_t start, int64_t length, float* a, float* b) {
+#pragma omp simd
+    for (int64_t i = 0; i < length; i++) {
+      float v = load(x[start + i]), d = load(g[start + i]);
+      d = v * scale[i] + shift[i] <= 0 ? 0.0f : d;
+      a[i] += d;
+      b[i] += d * (v - mean[i]);
+    }
+  });
+  for (int64_t c = 0; c < channels; c++) {
+    dbias[c] = float(sums[c]);
+    dweight[c] = float(sums[channels + c] * norm.rstd[c]);
+  }
+  // dx = scale · (d - mean(d) - (x - mean) · rstd² · mean(d · (x - mean)))
+  for (int64_t i = 0; i < tiling.tile; i++) {
+    int64_t c = i % channels;
+    double steep = double(scale[i]) * norm.rstd[c] * norm.rstd[c] * sums[channels + c] / pixels;
+    slopes[i] = float(-steep);
+    constants[i] = float(steep * norm.mean[c] - scale[i] * sums[c] / pixels);
+  }
+  tiling.each([=](int64_t start, int64_t length) {
+#pragma omp simd
+    for (int64_t i = 0; i < length; i++) {
+      float v = load(x[start + i]), d = load(g[start + i]);
+      d = v * scale[i] + shift[i] <= 0 ? 0.0f : d;
+      store(scale[i] * d + slope[i] * v + constant[i], dx[start + i]);
+    }
+  });
+}
+
+// NaN wins, as in torch.
+inline float larger(float a, float b) {
+  float most = a < b ? b : a;
+  return b != b ? b : most;
+}
+
+// Split channels into runs of 16, 8, 4, 2 and 1, lengths that the compiler knows: whole vectors.
+template <class Work>
+inline void in_runs(int64_t channels, Work work) {
+  int64_t i = 0;
+  for (; channels - i >= 16; i += 16) work(i, std::integral_constant<int, 16>());
+  if (channels - i >= 8) work(i, std::integral_constant<int, 8>()), i += 8;
+  if (channels - i >= 4) work(i, std::integral_constant<int, 4>()), i += 4;
+  if (channels - i >= 2) work(i, std::integral_constant<int, 2>()), i += 2;
+  if (channels - i >= 1) work(i, std::integral_constant<int, 1>());
+}
+
+// `rows` and `width` count the windows.
+template <class T>
+void max_pool(const T* x, T* y, int64_t rows, int64_t width, int64_t c) {
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t j = 0; j < width; j++)
+      in_runs(c, [=](int64_t first, auto length) {
+        const T *upper = x + (row * 2 * width + j) * 2 * c + first, *lower = upper + width * 2 * c;
+        T* out = y + (row * width + j) * c + first;
+#pragma omp simd
+        for (int i = 0; i < length; i++) {
+          float top = larger(load(upper[i]), load(upper[c + i]));
+          float low = larger(load(lower[i]), load(lower[c + i]));
+          store(larger(top, low), out[i]);
+        }
+      });
+}
+
+// The first maximum of a window, row by row, takes the gradient, as in torch.
+template <class T>
+void max_pool_backward(const T* g, const T* x, T* dx, int64_t rows, int64_t width, int64_t c) {
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t j = 0; j < width; j++)
+      in_runs(c, [=](int64_t first, auto length) {
+        int64_t at = (row * 2 * width + j) * 2 * c + first, below = at + width * 2 * c;
+        const T *upper = x + at, *lower = x + below, *in = g + (row * width + j) * c + first;
+        T *dupper = dx + at, *dlower = dx + below;
+#pragma omp simd
+        for (int i = 0; i < length; i++) {
+          float tl = load(upper[i]), tr = load(upper[c + i]);
+          float ll = load(lower[i]), lr = load(lower[c + i]);
+          float v = load(in[i]);
+          float top = larger(tl, tr), low = larger(ll, lr);
+          float to_top = larger(top, low) == top ? v : 0.0f, to_low = v - to_top;
+          float to_tl = tl == top ? to_top : 0.0f, to_ll = ll == low ? to_low : 0.0f;
+          store(to_tl, dupper[i]);
+          store(to_top - to_tl, dupper[c + i]);
+          store(to_ll, dlower[i]);
+          store(to_low - to_ll, dlower[c + i]);
+        }
+      });
+}
+
+}  // namespace
+
+#define EXPORT(suffix, T)                                                                       \
+  extern "C" void batch_norm_relu_##suffix(                                                     \
+      const T* x, T* y, const float* weight, const float* bias, float* mean, float* rstd,       \
+      float* running_mean, float* running_var, int64_t pixels, int64_t channels, double eps,    \
+      double momentum) {                                                                        \
+    batch_norm_relu(x, y, Norm{weight, bias, mean, rstd}, running_mean, running_var, pixels,    \
+                    channels, eps, momentum);                                                   \
+  }                                                                                             \
+  extern "C" void batch_norm_relu_backward_##suffix(                                            \
+      const T* g, const T* x, T* dx, const float* weight, const float* bias, float* mean,       \
+      float* rstd, float* dweight, float* dbias, int64_t pixels, int64_t channels) {            \
+    batch_norm_relu_backward(g, x, dx, Norm{weight, bias, mean, rstd}, dweight, dbias, pixels,  \
+                             channels);                                                         \
+  }                                                                                             \
+  extern "C" void max_pool_##suffix(const T* x, T* y, int64_t rows, int64_t width, int64_t c) { \
+    max_pool(x, y, rows, width, c);                                                             \
+  }                                                                                             \
+  extern "C" void max_pool_backward_##suffix(const T* g, const T* x, T* dx, int64_t rows,       \
+                                             int64_t width, int64_t c) {                        \
+    max_pool_backward(g, x, dx, rows, width, c);                                                \
+  }
+
+EXPORT(bf16, bf16)
+EXPORT(fp32, float)

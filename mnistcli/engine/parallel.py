@@ -1,0 +1,161 @@
+"""Ranks that work together: torch's store, process group and reductions.
+
+The only user of torch.distributed besides the launcher; which rank this is, `engine.ranks` says.
+"""
+
+from __future__ import annotations
+
+import gc
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from mnistcli.engine.ranks import Ranks
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(minutes=10)  # for a rank that starts, or imports torch from a cold disk
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ranks that train one run together; alone, every reduction is the identity."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank evaluates, writes and shows."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """This rank and their number: the slice of each batch that it takes."""
+        return self.rank, self.size
+
+    def stream(self, name: str) -> str:
+        """Return the name of a random stream in which no two ranks draw the same."""
+        return name if self.leads else f"{name}/{self.rank}"
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Return the network whose backward pass averages gradients over the ranks.
+
+        Batch normalisation sees a rank's own slice on the CPU and the whole batch on CUDA; its
+        running statistics are the first rank's.
+        """
+        if self.size == 1:
+            return model
+        if device.type == "cpu":
+            return DistributedDataParallel(model)
+        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return DistributedDataParallel(synchronised, device_ids=[device])
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a tensor over the ranks."""
+        if self.size == 1:
+            return value
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of a tensor over the ranks, whose slices are equally large."""
+        return value if self.size == 1 else self.sum(value) / self.size
+
+    def first(self, make: Callable[[], T] | None = None) -> T:
+        """Return on every rank what `make` returned on the first; it runs nowhere else."""
+        made: list[T | None] = [make() if make is not None and self.leads else None]
+        if self.size > 1:
+            dist.broadcast_object_list(made, src=0, device=torch.device("cpu"))
+        return made[0]  # type: ignore[return-value]
+
+    def agree(self, should_stop: Callable[[], int | None]) -> Callable[[], int | None]:
+        """Return a `should_stop` that every rank calls at the same step and answers alike."""
+        if self.size == 1:
+            return should_stop
+
+        def agreed() -> int | None:
+            signum = torch.tensor(should_stop() or 0)
+            dist.all_reduce(signum, dist.ReduceOp.MAX)
+            return int(signum) or None
+
+        return agreed
+
+
+ALONE = Group()
+
+
+@contextmanager
+def grouped(ranks: Ranks, store: Store, device: torch.device) -> Iterator[Group]:
+    """Hold a process group over all ranks: gloo for the CPU's tensors, nccl for a GPU's."""
+    on_gpu = device.type == "cuda"
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=store,
+        rank=ranks.rank,
+        world_size=ranks.size,
+        device_id=device if on_gpu else None,
+    )
+    try:
+        yield Group(ranks.rank, ranks.size)
+    finally:
+        # DDP holds the group in a cycle; its threads have to end before the interpreter does, or
+        # they may abort the process (seen once in 36 exits).
+        gc.collect()
+        dist.destroy_process_group()
+
+
+def join(ranks: Ranks) -> Store:
+    """Connect to the launcher's store, below a name that this start of the ranks alone uses.
+
+    The launcher keeps its store when it restarts them, and a machine's count of restarts is its
+    own: so the first rank names the start, and tells whoever says hello with a fresh word.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    word = secrets.token_hex(8)
+    store.set(f"hello/{ranks.rank}", word)
+    if ranks.leads:
+        _welcome(store, word, range(1, ranks.size))
+        return PrefixStore(word, store)
+    start = store.get(f"welcome/{word}").decode()
+    store.set(f"{start}/joined/{ranks.rank}", "")
+    return PrefixStore(start, store)
+
+
+def _welcome(store: Store, start: str, others: range) -> None:
+    """Answer hellos until every other rank has joined; one left by a dead rank does no harm."""
+    joined = [f"{start}/joined/{rank}" for rank in others]
+    while joined and not store.check(joined):
+        for rank in others:
+            if store.check([f"hello/{rank}"]):
+                store.set(f"welcome/{store.get(f'hello/{rank}').decode()}", start)
+        time.sleep(_POLL_SECONDS)
+
+
+def claims(store: Store, count: int) -> Iterator[int]:
+    """Yield the indices below `count` that no other rank took, the next when asked."""
+    while (index := store.add("claimed", 1) - 1) < count:
+        yield index
+
+
+def post(store: Store, message: str) -> None:
+    """Append a message to those that the first rank reads."""
+    store.set(f"posted/{store.add('posted', 1) - 1}", message)
+
+
+def posted(store: Store, seen: int) -> list[str]:
+    """Return the messages after the first `seen`; raises where the launcher is gone."""
+    return [store.get(f"posted/{i}").decode() for i in range(seen, store.add("posted", 0))]

@@ -1,0 +1,104 @@
+"""What the user asked for, resolved, and what all runs of a process share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mnistcli.data import mnist
+from mnistcli.engine import runtime
+from mnistcli.engine.parallel import ALONE, Group
+from mnistcli.engine.runtime import Request, Runtime
+from mnistcli.events import Emit, Notice
+from mnistcli.models.registry import ModelEntry, build
+from mnistcli.recipe import Recipe
+from mnistcli.results.goal import Limits
+from mnistcli.results.resume import Resume
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the user asked for, resolved.
+
+    `out` is the run's folder, or with several seeds the parent of theirs; `resume` is False,
+    "auto" or the folder to continue; `limits` are for the verdict, `require` the gates that a set
+    of runs must pass. Under torch's launcher the ranks share out whole runs, or with `parallel`
+    "data" each run.
+    """
+
+    entry: ModelEntry
+    recipe: Recipe
+    recipe_name: str
+    changes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    data_dir: Path | None
+    out: Path | None
+    resume: Resume
+    limits: Limits
+    request: Request
+    require: tuple[str, ...] = ()
+    parallel: str = "runs"
+
+    def out_of(self, seed: int) -> Path | None:
+        """Return the folder that was named for a seed's run."""
+        return self.out / f"s{seed}" if self.out is not None and len(self.seeds) > 1 else self.out
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What connects a run to the process around it."""
+
+    emit: Emit
+    should_stop: Callable[[], int | None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a process share; `compiled` holds the network of each runtime for reuse.
+
+    `group` are the ranks that train each run together.
+    """
+
+    dataset: mnist.Dataset
+    runtime: Runtime
+    outside: Outside
+    compiled: dict[Runtime, nn.Module]
+    group: Group = ALONE
+
+    def parts(self, recipe: Recipe) -> tuple[mnist.Labelled, mnist.Labelled]:
+        """Return the pictures to train on and to evaluate on, on the device."""
+        dataset, device = self.dataset, self.runtime.torch_device
+        training, evaluation = dataset.train, dataset.test
+        if recipe.validation:
+            training, evaluation = mnist.validation_parts(dataset)
+        return training.to(device), evaluation.to(device)
+
+
+def prepare(plan: Plan, outside: Outside) -> Setting:
+    """Check the network, decide the runtime, read the data; nothing is made yet.
+
+    Compilation is chosen by the pictures of all seeds, whoever trains them: runs are the same
+    from one process and from many.
+    """
+    build(plan.entry, plan.recipe.model_args)  # a broken network is found before anything is made
+    chosen = runtime.decide(plan.request)
+    dataset = mnist.load(plan.data_dir)
+    images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
+    chosen = runtime.choose_compile(chosen, plan.request.compile, images_to_train=images)
+    if chosen.device_reason is not None:
+        outside.emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
+    if chosen.compile_reason is not None:
+        outside.emit(Notice(f"not compiled: {chosen.compile_reason}"))
+    return Setting(dataset, chosen, outside, {})
+
+
+def restored_runtime(plan: Plan, saved: dict[str, Any], emit: Emit) -> Runtime:
+    """Return the runtime of a saved run, or as near as it comes here, with a notice."""
+    chosen, unlike = runtime.restore(saved["runtime"], plan.request)
+    if unlike:
+        emit(Notice(f"not bit-identical to an uninterrupted run: {', '.join(unlike)}"))
+    return chosen

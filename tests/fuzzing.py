@@ -1,0 +1,334 @@
+"""Mutated files, thousands of them: each is accepted as valid or refused in the documented way.
+
+    python tests/fuzzing.py checkpoints|idx|recipes SEED COUNT
+
+prints one line of JSON. A process of its own, so that a crash is seen and its memory is its own.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+Mutate = Callable[[Random, Path], None]
+Probe = Callable[[Path], bool]
+
+ODD: list[Any] = [
+    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**40), 0.0, -0.5, 1e308, float("nan"),
+    float("inf"), "", "v3", "v1", "cpu", "cuda:9", "x" * 99, "../..", [], [1], {}, {"a": 1},
+    [[[]]], "test", "validation", 15, 0.1,
+]  # fmt: skip
+
+
+def mutated(data: bytes, random: Random) -> bytes:
+    """Return bytes with one to eight changes: flipped, set, cut, repeated, moved or put in."""
+    changed = bytearray(data)
+    for _ in range(random.choice((1, 1, 1, 2, 8))):
+        at = random.randrange(len(changed) + 1)
+        end = min(len(changed), at + random.choice((1, 1, 4, 64, 4096)))
+        match random.randrange(7):
+            case 0 if at < len(changed):
+                changed[at] ^= 1 << random.randrange(8)
+            case 1 if at < len(changed):
+                changed[at] = random.choice((0, 1, 127, 128, 255, random.randrange(256)))
+            case 2:
+                del changed[at:end]
+            case 3:
+                changed[at:at] = changed[at:end]
+            case 4:
+                changed[at:end] = bytes(end - at)
+            case 5:
+                changed[at:at] = random.randbytes(random.choice((1, 4, 64)))
+            case 6:
+                del changed[at:]
+    return bytes(changed)
+
+
+def mutate_values(values: Any, random: Random) -> Any:
+    """Return a copy of nested values in which one is replaced, lost, new or renamed."""
+    if isinstance(values, dict) and values and random.random() < 0.9:
+        copy = dict(values)
+        key = random.choice(list(copy))
+        match random.randrange(8):
+            case 0:
+                del copy[key]
+            case 1:
+                copy[random.choice(["x", 0, "epochs", "name", "lr"])] = random.choice(ODD)
+            case 2:
+                copy[f"{key}s"] = copy.pop(key)
+            case _:
+                copy[key] = mutate_values(copy[key], random)
+        return copy
+    if isinstance(values, list) and values and random.random() < 0.8:
+        at = random.randrange(len(values))
+        return [*values[:at], mutate_values(values[at], random), *values[at + 1 :]]
+    return odd_tensor(values, random) if hasattr(values, "dtype") else random.choice(ODD)
+
+
+def odd_tensor(tensor: Any, random: Random) -> Any:
+    import torch
+
+    if not tensor.numel() or random.random() < 0.2:
+        return random.choice(ODD)
+    changed = tensor.clone()
+    match random.randrange(6):
+        case 0:
+            changed.view(-1)[0] = float("nan") if changed.is_floating_point() else -5
+        case 1:
+            changed = changed.double() if changed.dtype == torch.float32 else changed.float()
+        case 2:
+            changed = changed.flatten()
+        case 3:
+            changed = changed[:1].expand(2**20, *changed.shape[1:]) if changed.dim() else changed
+        case 4:
+            changed = torch.zeros(0)
+        case 5:
+            changed = changed.mT if changed.dim() > 1 else changed[:1]
+    return changed
+
+
+def seal(body: bytes) -> bytes:
+    return body + b"MNISTCK1" + hashlib.sha256(body).digest()
+
+
+def checkpoints() -> tuple[Mutate, Probe]:
+    """An unfinished run's last.pt: damaged as it is, or with the right hash over the damage."""
+    import torch
+
+    from mnistcli.data import mnist
+    from mnistcli.engine import checkpoint, runtime, state
+    from mnistcli.models.registry import MODELS
+    from mnistcli.recipe import validate
+    from mnistcli.trained import open_trained
+
+    chosen = runtime.decide(runtime.Request("cpu", "fp32", "off", 1))
+    with tempfile.TemporaryDirectory() as folder:
+        good = unfinished(Path(folder, "last.pt"), chosen)
+    picture = mnist.load().test.images[:2].float().unsqueeze(1)
+
+    def mutate(random: Random, folder: Path) -> None:
+        body = good[:-40]
+        match random.randrange(4):
+            case 0:
+                data = mutated(good, random)
+            case 1:
+                data = seal(mutated(body, random))
+            case 2:
+                data = seal(with_other_pickle(body, random))
+            case _:
+                values = torch.load(io.BytesIO(body), weights_only=True)
+                torch.save(mutate_values(values, random), buffer := io.BytesIO())
+                data = seal(buffer.getvalue())
+        (folder / "a.pt").write_bytes(data)
+
+    def probe(folder: Path) -> bool:
+        path = folder / "a.pt"
+        saved = checkpoint.read(path)
+        trained = open_trained(str(path), None, chosen)
+        assert trained.model(picture).shape == (2, 10)
+        recipe = validate(saved["recipe"], where="")
+        current = state.create(MODELS[recipe.model], recipe, chosen)
+        state.restore(current, saved, where=str(path))
+        return path.read_bytes() != good
+
+    return mutate, probe
+
+
+def unfinished(path: Path, chosen: Any) -> bytes:
+    """Return the bytes of a checkpoint after the first of three epochs of v3."""
+    from mnistcli.data import mnist
+    from mnistcli.engine import state
+    from mnistcli.engine.train import Run, train
+    from mnistcli.errors import Interrupted
+    from mnistcli.models.registry import MODELS
+    from mnistcli.recipe import load
+
+    recipe = load("v3", settings=["epochs=3", "batch_size=32"])
+    data = mnist.load()
+    part = mnist.Labelled(data.train.images[:64], data.train.labels[:64])
+    current = state.create(MODELS["v3"], recipe, chosen)
+    stop = lambda: 15 if current.history else None  # noqa: E731
+    run = Run(recipe, chosen, part, part, data.hashes, path.parent, lambda _: None, stop)
+    try:
+        train(run, current)
+    except Interrupted:
+        return path.read_bytes()
+    raise AssertionError("the run was not interrupted")
+
+
+def with_other_pickle(body: bytes, random: Random) -> bytes:
+    """Return the zip with a mutated pickle and right checksums."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(body)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.infolist():
+            data = old.read(entry)
+            is_pickle = entry.filename.endswith("data.pkl")
+            new.writestr(entry.filename, mutated(data, random) if is_pickle else data)
+    return buffer.getvalue()
+
+
+def idx() -> tuple[Mutate, Probe]:
+    """Four files of eight pictures each: one damaged, plain or inside a sound or damaged gzip."""
+    from mnistcli.data import mnist
+
+    images = struct.pack(">4I", 2051, 8, 28, 28) + bytes(i % 256 for i in range(8 * 784))
+    labels = struct.pack(">2I", 2049, 8) + bytes(range(8))
+    good = {name: images if "images" in name else labels for name in mnist.FILES}
+
+    def mutate(random: Random, folder: Path) -> None:
+        bad = random.choice(list(good))
+        for name, data in good.items():
+            (folder / f"{name}.gz").unlink(missing_ok=True)
+            (folder / name).write_bytes(data)
+        data = good[bad]
+        match random.randrange(5):
+            case 0:
+                (folder / bad).write_bytes(mutated(data, random))
+            case 1:  # the header, or the first labels
+                at = random.randrange(16)
+                new = random.choice((0, 1, 3, 9, 10, 28, 255))
+                (folder / bad).write_bytes(data[:at] + bytes([new]) + data[at + 1 :])
+            case 2:
+                (folder / bad).unlink()
+                (folder / f"{bad}.gz").write_bytes(mutated(gzip.compress(data, mtime=0), random))
+            case 3:
+                (folder / bad).unlink()
+                (folder / f"{bad}.gz").write_bytes(gzip.compress(mutated(data, random), mtime=0))
+            case 4:
+                (folder / bad).write_bytes(good[random.choice(list(good))])
+
+    def probe(folder: Path) -> bool:
+        valid = all(is_valid(folder, part) for part in ("train", "t10k"))
+        try:
+            loaded = mnist.load(folder)
+        except Exception:
+            assert not valid, "refused, and is valid"
+            raise
+        assert valid, "accepted, and is not valid"
+        return loaded.hashes != {n: hashlib.sha256(d).hexdigest() for n, d in good.items()}
+
+    return mutate, probe
+
+
+def is_valid(folder: Path, part: str) -> bool:
+    """Return whether two IDX files are what the format says, read in another way than ours."""
+
+    def content(name: str) -> bytes:
+        path = folder / name
+        return path.read_bytes() if path.exists() else gzip.decompress(
+            (folder / f"{name}.gz").read_bytes()
+        )  # fmt: skip
+
+    try:
+        images = content(f"{part}-images-idx3-ubyte")
+        labels = content(f"{part}-labels-idx1-ubyte")
+        magic, count, rows, columns = struct.unpack_from(">4I", images)
+        label_magic, label_count = struct.unpack_from(">2I", labels)
+    except Exception:
+        return False
+    sizes = len(images) == 16 + count * 784 and len(labels) == 8 + label_count
+    heads = (magic, rows, columns, label_magic, label_count) == (2051, 28, 28, 2049, count)
+    return sizes and heads and count > 0 and max(labels[8:]) <= 9
+
+
+def recipes() -> tuple[Mutate, Probe]:
+    """v3's recipe with mutated text or values, and changes by --set."""
+    import yaml
+
+    from mnistcli.cli.plan import Asked, resolve_recipe
+    from mnistcli.models.registry import MODELS, build
+    from mnistcli.recipe import load, validate
+
+    good = load("v3")
+    values, text = good.model_dump(), good.to_yaml()
+    setting: list[str] = []
+
+    def mutate(random: Random, folder: Path) -> None:
+        setting.clear()
+        match random.randrange(3):
+            case 0:
+                data = mutated(text.encode(), random)
+            case 1:
+                data = yaml.safe_dump(mutate_values(values, random)).encode()
+            case _:
+                data = text.encode()
+                key = random.choice(
+                    ["epochs", "optim.lr", "optim", "augment.x.y", "", "model", "."]
+                )
+                value = random.choice([str(random.choice(ODD)), "{a: 1}", "!!bool 3", "&a [*a]"])
+                word = f"{key}={value}".encode()
+                setting.append(mutated(word, random).decode(errors="replace"))
+        (folder / "r.yaml").write_bytes(data)
+
+    def probe(folder: Path) -> bool:
+        recipe = resolve_recipe(Asked(None, str(folder / "r.yaml"), setting, {}, False))
+        assert validate(yaml.safe_load(recipe.to_yaml()), where="") == recipe
+        assert type(recipe.epochs) is int
+        assert 1 <= recipe.epochs <= 10_000
+        assert 0 < recipe.optim.lr < float("inf")
+        assert 0 <= recipe.augment.elastic_alpha <= 1000
+        build(MODELS[recipe.model], recipe.model_args)
+        return recipe != good
+
+    return mutate, probe
+
+
+KINDS: dict[str, Callable[[], tuple[Mutate, Probe]]] = {
+    "checkpoints": checkpoints, "idx": idx, "recipes": recipes,
+}  # fmt: skip
+_SECONDS = 20  # more is a hang
+
+
+def documented(kind: str, error: Exception) -> bool:
+    """Return whether an error is what this kind of file is refused with."""
+    from mnistcli.errors import ArtifactError, UsageError
+
+    if kind == "checkpoints" and isinstance(error, UsageError):
+        return "holds the own network" in error.what
+    return isinstance(error, UsageError if kind == "recipes" else ArtifactError)
+
+
+def fuzz(kind: str, seed: int, count: int) -> dict[str, Any]:
+    """Return what became of `count` mutated files; case i has the seed "SEED/i"."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError
+
+    mutate, probe = KINDS[kind]()
+    failures: list[str] = []
+    outcomes = {"changed and valid": 0, "unchanged": 0, "refused": 0}
+    started = time.monotonic()
+    signal.signal(signal.SIGALRM, too_long)
+    with tempfile.TemporaryDirectory() as name:
+        for case in range(count):
+            mutate(Random(f"{seed}/{case}"), Path(name))
+            signal.alarm(_SECONDS)
+            try:
+                outcomes["changed and valid" if probe(Path(name)) else "unchanged"] += 1
+            except Exception as error:
+                outcomes["refused"] += 1
+                if not documented(kind, error):
+                    failures.append(f"{seed}/{case}: {type(error).__name__}: {error}"[:300])
+            signal.alarm(0)
+    return {
+        "fuzz": kind, "seed": seed, "count": count, **outcomes,
+        "failures": failures, "seconds": round(time.monotonic() - started, 1),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(fuzz(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))) + "\n")

@@ -1,0 +1,92 @@
+"""The live view's table: it fits the terminal, and what the project promises stays in it."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+from rich.console import Console
+
+from mnistcli.events import EpochFinished, EpochMetrics, RunStarted
+from mnistcli.view import epochs
+from mnistcli.view.live import LiveView
+from mnistcli.view.output import is_terminal
+from mnistcli.view.replay import Recording
+from mnistcli.view.tables import fill
+
+
+def metrics(epoch: int, *, cuda: bool) -> EpochMetrics:
+    memory = (102.4, 1096.0, None) if cuda else (None, None, 1096.0)
+    return EpochMetrics(
+        epoch, 0.4213, 52_452, 60_000, "test", 0.0712, 9_781, 10_000, 9_781, 0, 2.4e-3,
+        *memory, 19_355.0, 1003.1, 0.75,
+    )  # fmt: skip
+
+
+def lines(width: int, *, cuda: bool, total: int = 15) -> list[str]:
+    """Return what the live view leaves in the scrollback of a run of two epochs."""
+    device = {"device": "cuda:0" if cuda else "cpu", "device_name": "NVIDIA A10G"}
+    runtime = device | {"threads": 2, "precision": "bf16", "compiled": True}
+    file = io.StringIO()
+    view = LiveView(Recording("train", screen=Console(width=width, file=file, markup=False)))
+    changes = ("optim.lr=0.02", "augment.elastic_alpha=0.0")
+    view(RunStarted("v3", 7820, "v3", changes, 0, total, "test", 60_000, runtime, "/runs/a"))
+    for epoch in (1, 2):
+        one = metrics(epoch, cuda=cuda)
+        view(EpochFinished(one, total, "/runs/a", (one,)))
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("cuda", [True, False])
+@pytest.mark.parametrize("width", [50, 80, 140])
+def test_no_line_is_wider_than_the_terminal_and_rows_match_their_titles(
+    width: int, cuda: bool
+) -> None:
+    shown = lines(width, cuda=cuda, total=1500)
+    assert max(map(len, shown)) <= width
+    titles, first, second = shown[-3:]
+    assert len(titles) == len(first) == len(second)
+    assert "/1500" in second
+    assert " ".join(shown[:-4]).count("augment.elastic_alpha=0.0") == 1
+
+
+def test_eighty_columns_keep_what_is_promised() -> None:
+    on_cuda, on_cpu = lines(80, cuda=True)[-3], lines(80, cuda=False)[-3]
+    for title in ("epoch", "train loss", "train acc", "test acc", "correct", "best (age)", "lr"):
+        assert title in on_cuda
+        assert title in on_cpu
+    assert "alloc" in on_cuda
+    assert "res MiB" in on_cuda
+    assert "time" in on_cpu
+    assert "test loss" in on_cpu
+
+
+def test_a_hundred_and_forty_columns_have_all() -> None:
+    for cuda, memory in ((True, ("alloc", "res MiB")), (False, ("rss MiB",))):
+        titles = lines(140, cuda=cuda)[-3]
+        assert all(title in titles for title in (*memory, "img/s", "time", "test loss"))
+
+
+def test_parts_fill_lines_without_being_broken() -> None:
+    assert fill(["aa", "bb", "cccccc"], 7, separator=" · ") == ["aa · bb", "cccccc"]
+
+
+def test_a_long_course_has_sixty_bars_from_first_to_last() -> None:
+    bars = epochs.sparkline(list(range(1000)))
+    assert (len(bars), bars[0], bars[-1]) == (60, "▁", "█")
+    assert epochs.sparkline([5, 5]) == "▁▁"
+
+
+@pytest.mark.parametrize(
+    ("term", "encoding", "drawn"),
+    [("xterm", "utf-8", True), ("xterm", "latin-1", False), ("dumb", "utf-8", False)],
+)
+def test_a_terminal_is_drawn_on_where_it_takes_blocks(
+    term: str, encoding: str, drawn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    main, worker = os.openpty()
+    with open(worker, "w", encoding=encoding) as stream:
+        assert is_terminal(stream) is drawn
+    os.close(main)

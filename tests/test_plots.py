@@ -1,0 +1,83 @@
+"""The PNG pictures of a run: drawn from what it has, never in the way of its result."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Cli, document, values
+from PIL import Image
+from test_live import metrics
+
+from mnistcli.events import Mistake
+from mnistcli.view import plots
+
+PICTURES = ("curves.png", "confusion.png", "misclassified.png")
+
+
+def size(png: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(png)) as image:
+        image.load()
+        return image.size
+
+
+def test_matplotlib_is_imported_where_a_picture_is_drawn() -> None:
+    program = "import sys, mnistcli.view.plots; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
+def test_curves_are_drawn_for_one_epoch_and_for_many() -> None:
+    course = [replace(metrics(i, cuda=True), eval_correct=9_000 + i, best_correct=9_000 + i)
+              for i in range(1, 16)]  # fmt: skip
+    pictures = [plots.curves(course[:count], "v3", "99.4") for count in (1, 15)]
+    assert pictures[0] != pictures[1]
+    assert min(size(pictures[1])) > 600
+
+
+def test_a_sheet_has_room_for_sixty_and_says_so_for_none() -> None:
+    one = Mistake(7, 4, 9, 0.87, bytes(range(196)) * 4)
+    none, few, many = (plots.misclassified([one] * count, "v3") for count in (0, 11, 100))
+    assert size(none)[1] < size(few)[1] < size(many)[1]
+    assert size(none)[0] == size(many)[0]
+
+
+def test_a_run_leaves_its_pictures(train_small: Cli, tmp_path: Path) -> None:
+    assert train_small("--plots").returncode == 0
+    for name in PICTURES:
+        assert min(size((tmp_path / "run" / name).read_bytes())) > 100
+    assert train_small(out="bare").returncode == 0
+    assert not any((tmp_path / "bare" / name).exists() for name in PICTURES)
+
+
+def test_a_missing_matplotlib_loses_nothing(
+    train_small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = train_small("--plots")
+    assert done.returncode == 0
+    assert "notice: pictures not drawn" in done.stderr
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_evaluate_draws_into_a_folder_and_lists_each_mistake(
+    train_small: Cli, cli: Cli, small_data: Path, tmp_path: Path
+) -> None:
+    train_small()
+    line = ["evaluate", str(tmp_path / "run"), "--data-dir", str(small_data)]
+    done = cli(*line, "--out", str(tmp_path / "new" / "pictures"))
+    wrong = [values(line) for line in done.stdout.splitlines() if line.startswith("misclassified")]
+    result = values(done.stdout.splitlines()[-1])
+    assert len(wrong) == int(result["total"]) - int(result["correct"])
+    assert all(one["true"] != one["predicted"] for one in wrong)
+    assert {path.name for path in (tmp_path / "new" / "pictures").iterdir()} == set(PICTURES[1:])
+    report = document(cli(*line, "--json").stdout)
+    assert [str(one["index"]) for one in report["misclassified"]] == [one["index"] for one in wrong]
+    sure = [one["confidence"] for one in report["misclassified"]]
+    assert sure == sorted(sure, reverse=True)
