@@ -59,6 +59,7 @@ def versions() -> dict[str, str | None]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = None
+    found["torch"] = str(torch.__version__)  # with the build's local part
     return found | {"cuda": torch.version.cuda, "nvidia driver": machine.nvidia_driver()}
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli, document
+from conftest import Cli, document, spawn
 
 from mnistcli import missing
 from mnistcli.results.comparison import MNIST_DIGEST, gather, rows
 from mnistcli.results.literature import POINTS
 
+ROOT = Path(__file__).parents[1]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -65,6 +68,22 @@ def test_train_completes_recipes_and_the_baseline_too(
     table = document(done.stdout)["rows"]
     assert {row["recipe"].split()[0] for row in table} == {"v1", "baseline/v1"}
     assert {row["difference_test"] for row in table} == {"itself", "paired by seed"}
+
+
+def test_a_stopped_comparison_is_continued_by_its_own_line(
+    small_data: Path, tmp_path: Path
+) -> None:
+    line = ["compare", "v1", "--train", "--epochs", "30", "--data-dir", str(small_data), "--json"]
+    process = spawn(*line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert process.stderr is not None
+    while "epoch=2/" not in process.stderr.readline():
+        assert process.poll() is None
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    error = document(out)["error"]
+    assert (process.returncode, error["exit_code"]) == (143, 143)
+    assert error["hint"] == shlex.join(["mnistcli", *line])
+    assert len(list((tmp_path / "checkpoints" / "v1").iterdir())) == 1
 
 
 def test_what_to_train_without_train_is_refused(cli: Cli) -> None:

@@ -48,12 +48,13 @@ def test_a_runs_epochs_pictures_and_words_are_its_own(
 def test_a_changed_recipe_does_not_inherit_the_words(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
-    train_small("--seeds", "0-1")
+    train_small("--seeds", "0-1", "--set", "notes.target=Mine.")
     document_ = document(cli("report", str(tmp_path / "run"), "--json").stdout)
     notes = recipe.load("v3").notes
     assert notes is not None
     assert notes.analysis not in document_["markdown"]
     assert "none yet" in document_["markdown"]
+    assert "**Target.** Mine." in document_["markdown"]
     assert "mean of 2 seeds (0, 1)" in document_["markdown"]
 
 

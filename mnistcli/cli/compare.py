@@ -115,6 +115,7 @@ def compare(
         from mnistcli.view.scatter import scatter_png
 
         write_atomically(plot, scatter_png(table))
+        output.talk(f"notice: written {plot}")
     show_comparison(output, table, style, difference=bool(exact))
 
 

@@ -77,6 +77,7 @@ def report(
         output.product(text)
     else:
         write_atomically(place, (text.rstrip("\n") + "\n").encode())
+        output.talk(f"notice: written {place}")
     if place is not None or quiet:
         output.result(f"result report={place or '-'} rows={len(table)}")
     output.document({"markdown": text, "out": None if place is None else str(place)})

@@ -25,15 +25,15 @@ def words(result: Result) -> Notes:
     Packaged words are about the recipe as it is packaged: a changed one does not inherit them.
     """
     published = {name: recipes.load(name) for name in recipes.names()}
+    packaged = {name: one.notes or recipes.Notes() for name, one in published.items()}
+    base, nearest = recipes.Notes(), published.get(result["recipe"])
+    if nearest is not None and nearest.model == result["model"] and not result["changes"]:
+        base = packaged[result["recipe"]]
     stored = Path(result["run"], "recipe.yaml") if "run" in result else None
-    if stored is not None and stored.is_file():
-        own = recipes.load(str(stored)).notes
-        if own is not None and own not in [one.notes for one in published.values()]:
-            return own
-    said = published.get(result["recipe"])
-    if said is None or said.notes is None or said.model != result["model"] or result["changes"]:
-        return recipes.Notes()
-    return said.notes
+    own = recipes.load(str(stored)).notes if stored is not None and stored.is_file() else None
+    known = {text for said in packaged.values() for text in (said.target, said.analysis)}
+    new = {} if own is None else {k: text for k, text in own if text and text not in known}
+    return base.model_copy(update=new)
 
 
 def gates_passed(results: Sequence[Result]) -> dict[str, int]:

@@ -37,7 +37,7 @@ def show_findings(
     faults = ",".join(one.name for one in findings if one.ok is False) or "none"
     if output.live and not output.quiet:
         _draw(output, findings, versions)
-    else:
+    elif not output.json:
         for one in findings:
             row = {"name": one.name, "status": _WORDS[one.ok], "found": one.found}
             output.product(_line("check", row))

@@ -22,6 +22,7 @@ _COURSE = [
     Column("least", "least", percent),
     Column("most", "most", percent),
 ]
+_SINGLE = [_COURSE[0], Column("mean", "accuracy", percent)]
 _MARKERS = re.compile(r"(<!-- results\b[^>]*-->\n).*?(\n<!-- /results -->)", re.DOTALL)
 
 
@@ -35,7 +36,8 @@ def section(row: Row, place: Path) -> str:
     """Return one row's target, result, analysis, epochs, pictures and environment."""
     results = row["results"]
     said = report.words(results[0])
-    name = row["model"] if row["recipe"] == row["model"] else f"{row['model']}: {row['recipe']}"
+    of_model = row["recipe"].split()[0] == row["model"]
+    name = row["recipe"] if of_model else f"{row['model']} · {row['recipe']}"
     parts = [
         f"## {name}",
         f"**Target.** {said.target or _goal(Limits())}",
@@ -84,7 +86,8 @@ def _facts(row: Row) -> list[str]:
     facts = [
         f"last epoch: {percent(row['mean'])} on {row['split']}, {spread}; "
         f"95 % interval {interval(row['interval'])}",
-        f"best epoch: {percent(row['best'])} (picked on {row['split']}); "
+        f"best epoch{' of any seed' * (n > 1)}: {percent(row['best'])} "
+        f"(picked on {row['split']}); "
         f"last training accuracy, on augmented pictures: {percent(training)}",
         f"size: {row['parameters']:,} parameters, {row['mult_adds']:,} mult-adds, "
         f"receptive field {integer(row['receptive_field'])}",
@@ -104,7 +107,7 @@ def _epoch_table(row: Row) -> str:
     history = report.history(row["results"])
     if not history:
         table = report.course(row["results"])
-        return markdown(_COURSE if row["n"] > 1 else [_COURSE[0], _COURSE[2]], table)
+        return markdown(_COURSE if row["n"] > 1 else _SINGLE, table)
     values = [epochs.row(metrics, len(history)) for metrics in history]
     shown = [column for column in epochs.columns(row["split"])
              if column.title and values[0][column.key] is not None]  # fmt: skip
