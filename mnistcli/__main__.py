@@ -10,13 +10,15 @@ def main() -> None:
     """Run the command line and exit with the documented code; signals count from the start."""
     arguments = sys.argv[1:]
     with signals.translated():
+        signals.flag.deferred = True  # an import cut short can't be made good
+        from mnistcli.cli.app import fail, run
+
         try:
-            from mnistcli.cli.app import run
-
+            signals.flag.deferred = False
+            if (signum := signals.flag()) is not None:
+                raise Interrupted(signum)
             code = run(arguments)
-        except Interrupted as stop:  # while importing: once more, for the words
-            from mnistcli.cli.app import fail
-
+        except Interrupted as stop:
             code = fail(stop, arguments)
     if signals.flag() is not None:
         signals.end_at_once(code)
