@@ -108,15 +108,6 @@ def write_idx(folder: Path, prefix: str, part: mnist.Labelled) -> None:
     (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(labels)
 
 
-@pytest.fixture(scope="session")
-def tiny_data(dataset: mnist.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of four IDX files: 80 training and 20 test pictures."""
-    folder = tmp_path_factory.mktemp("tiny")
-    for prefix, part, count in (("train", dataset.train, 80), ("t10k", dataset.test, 20)):
-        write_idx(folder, prefix, mnist.Labelled(part.images[:count], part.labels[:count]))
-    return folder
-
-
 @pytest.fixture
 def rank_line(tiny_data: Path) -> list[str]:
     """A command line of one thread a rank, to which seeds and a folder are added."""
