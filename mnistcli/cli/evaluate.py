@@ -18,7 +18,7 @@ _EXAMPLES = """
 
     mnistcli evaluate v3
 
-    mnistcli evaluate checkpoints/v3/20261124-101500-s0 --predictions v3.csv --out pictures
+    mnistcli evaluate checkpoints/v3/20261124-101500-s0 --out pictures
 
     mnistcli evaluate v3 --require accuracy --json > v3.json || echo "too low"
 """

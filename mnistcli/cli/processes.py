@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.recipe import Recipe
+
+if TYPE_CHECKING:
+    from mnistcli.recipe import Recipe
 
 OURS = "mnistcli-jobs-"  # begins the name of a launch that `--jobs` made
 
