@@ -61,7 +61,7 @@ def run_set(plan: Plan, outside: Outside, place: Ranks) -> None:
     if place.leads:
         _lead(plan, setting, place, store)
         return
-    todo = json.loads(store.get("todo"))
+    todo = json.loads(parallel.read(store, "todo"))
     if plan.parallel == "runs" and not setlog.set_file(plan.out).exists():
         raise EnvironmentFault(
             f"the first rank's folder is not here: {plan.out}", hint="share --out between machines"
@@ -74,7 +74,9 @@ def _lead(plan: Plan, setting: Setting, place: Ranks, store: Store) -> None:
     assert plan.out is not None
     runlog.create(plan.out)
     with runlog.lock(plan.out) if len(plan.seeds) > 1 else nullcontext():
-        document = open_set(plan, place.launch) | {"ranks": place.size, "restarts": place.restarts}
+        document = open_set(plan, place.launch)
+        restarts = document.get("restarts", -1) + 1  # torchrun counts each machine's own
+        document |= {"ranks": place.size, "restarts": restarts}
         ledger = Ledger(plan, document, store, setting.outside)
         todo = ledger.todo()
         store.set("todo", json.dumps(todo))
@@ -152,7 +154,8 @@ class Ledger:
         return [seed for seed in self._plan.seeds if seed not in known]
 
     def start(self, setting: Setting) -> None:
-        """Show what begins, or continues."""
+        """Write and show what begins, or continues."""
+        self._write()
         plan, document = self._plan, self._document
         started = SetStarted(
             model=plan.entry.name,

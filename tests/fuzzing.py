@@ -96,7 +96,7 @@ def odd_tensor(tensor: Any, random: Random) -> Any:
         case 4:
             changed = torch.zeros(0)
         case 5:
-            changed = changed.mT if changed.dim() > 1 else changed[:1]
+            changed = changed.mT if changed.dim() > 1 else changed.flatten()[:1]
     return changed
 
 

@@ -194,6 +194,8 @@ def test_a_blank_picture_is_named(level: int, tmp_path: Path) -> None:
         read_picture(path.with_suffix(".png"))
     with pytest.raises(ArtifactError, match="no such"):
         read_picture(tmp_path / "absent.png")
+    with pytest.raises(ArtifactError, match="Is a directory, "):
+        read_picture(tmp_path)
 
 
 @pytest.mark.parametrize("save", [photographed, in_uneven_light, in_a_corner_of_a_jpeg])

@@ -19,6 +19,7 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(
     assert (plan["steps_per_epoch"], plan["steps"], plan["train_images"]) == (3, 6, 384)
     assert [run["run"] for run in plan["runs"]] == [str(tmp_path / "run" / f"s{n}") for n in (0, 1)]
     assert {run["state"] for run in plan["runs"]} == {"new"}
+    assert [check["gate"] for check in plan["checks"]] == ["params", "epochs"]
     assert list(tmp_path.iterdir()) == []
 
 

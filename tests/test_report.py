@@ -9,6 +9,7 @@ import pytest
 from conftest import Cli, document
 
 from mnistcli import recipe
+from mnistcli.results import runlog
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -43,6 +44,20 @@ def test_a_runs_epochs_pictures_and_words_are_its_own(
     assert "![v3, seed 0: curves](<../a run/curves.png>)" in text
     assert "misclassified" not in text
     assert "| 2/2 |" in text
+
+
+def test_the_terminal_of_one_run_is_drawn_and_of_several_refused(
+    train_small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    train_small()
+    done = cli("report", str(tmp_path / "run"), "--svg", str(tmp_path / "run.svg"), "-q")
+    assert done.returncode == 0
+    svg = (tmp_path / "run.svg").read_text()
+    assert svg.startswith("<svg")
+    assert "--set&#160;epochs=2" not in svg  # said by --epochs
+    last = runlog.read_metrics(tmp_path / "run")[-1]
+    assert f"{last.eval_correct:,}" in svg
+    assert cli("report", "v3", "--svg", str(tmp_path / "no.svg")).returncode == 2
 
 
 def test_a_changed_recipe_does_not_inherit_the_words(

@@ -147,8 +147,8 @@ Threads = Annotated[
     typer.Option(
         min=1,
         max=1024,
-        help="CPU threads.",
-        show_default="torch's choice",
+        help="CPU threads, of each process.",
+        show_default="torch's choice; of several processes, an equal share",
         rich_help_panel=_MACHINE,
     ),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mnistcli.cli import options
-from mnistcli.results.result import goal
+from mnistcli.results.goal import to_dicts
 from mnistcli.view.rehearsal import show_rehearsal
 from mnistcli.view.run import live_or_plain
 
@@ -20,4 +20,4 @@ def rehearse(plan: Plan, output: Output, require: list[str]) -> None:
 
     report, checks = rehearsal.rehearse(plan, live_or_plain(output))
     show_rehearsal(output, report, checks)
-    options.conclude(output, report | {"goal": goal(checks)}, require, [checks])
+    options.conclude(output, report | {"checks": to_dicts(checks)}, require, [checks])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,8 @@ from mnistcli.cli import options
 from mnistcli.errors import UsageError
 from mnistcli.files import write_atomically
 from mnistcli.results.comparison import gather, rows
+from mnistcli.results.goal import Limits
+from mnistcli.results.runlog import read_metrics
 from mnistcli.view.comparison import to_markdown
 from mnistcli.view.output import Output
 from mnistcli.view.report import to_report, update
@@ -54,8 +56,16 @@ def report(
         typer.Option(
             "--update",
             metavar="FILE.md",
-            help="Renew the table between <!-- results --> and <!-- /results --> in a file.",
+            help="Renew the results between their two markers in a file, as in README.md.",
             show_default="none",
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.svg",
+            help="Draw the terminal in which one run was trained, from its folder.",
+            show_default="not drawn",
         ),
     ] = None,
     json: options.Json = False,
@@ -66,8 +76,12 @@ def report(
     """Write up target, result and analysis of each model in Markdown, from its records or runs."""
     if out is not None and readme is not None:
         raise UsageError("--out and --update exclude each other")
-    table = rows(gather(references or []))
+    results = gather(references or [])
+    table = rows(results)
     output = Output("report", json, quiet, progress)
+    if svg is not None:
+        write_atomically(svg, _terminal(results).encode())
+        output.talk(f"notice: written {svg}")
     if readme is not None:
         text = update(_read(readme), to_markdown(table, difference=False), where=str(readme))
     else:
@@ -81,6 +95,19 @@ def report(
     if place is not None or quiet:
         output.result(f"result report={place or '-'} rows={len(table)}")
     output.document({"markdown": text, "out": None if place is None else str(place)})
+
+
+def _terminal(results: list[dict[str, Any]]) -> str:
+    """Return the terminal of the one run that is meant, with its own folder's figures."""
+    if len(results) != 1 or "run" not in results[0]:
+        raise UsageError("--svg draws one run", hint="name its folder: mnistcli report RUN --svg F")
+    from mnistcli.view.replay import terminal_svg
+
+    result, folder = results[0], Path(results[0]["run"])
+    changes = "".join(f" --set {change}" for change in result["changes"] if "epochs=" not in change)
+    command = f"mnistcli train --model {result['model']} --epochs {result['epochs']}{changes}"
+    shown = str(Path(*folder.parts[-3:]))
+    return terminal_svg(result, read_metrics(folder), Limits(), command=command, folder=shown)
 
 
 def _read(path: Path) -> str:

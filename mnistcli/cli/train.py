@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 _RECIPE, _RUN, _MACHINE = "Recipe", "Run folder", "Machine and data"
 _EXAMPLES = """
+**Under torchrun** (`torchrun --nproc-per-node 8 -m mnistcli train --seeds 0-29 --out DIR …`) the
+processes share out the runs and go on with them after a restart. torchrun itself returns 0 when all
+runs are over and 1 when a process failed: the set's own exit code is in DIR/set.json.
+
 **Examples**
 
     mnistcli train --model v3 --epochs 15

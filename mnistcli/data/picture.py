@@ -137,7 +137,8 @@ def _read_grey(path: Path) -> tuple[Tensor, int, int]:
     except UnidentifiedImageError as error:
         raise ArtifactError("not a picture", where=str(path), hint=_KNOWN) from error
     except Exception as error:  # whatever Pillow raises on a damaged file
-        raise ArtifactError(f"can't read the picture: {error}", where=str(path)) from error
+        reason = getattr(error, "strerror", None) or error
+        raise ArtifactError(f"can't read the picture: {reason}", where=str(path)) from error
 
 
 def _grey(image: Image.Image) -> Tensor:

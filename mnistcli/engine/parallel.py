@@ -17,16 +17,22 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed import (  # type: ignore[attr-defined]
+    DistNetworkError,
+    PrefixStore,
+    Store,
+)
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from mnistcli.engine.ranks import Ranks
+from mnistcli.errors import EnvironmentFault
 
 T = TypeVar("T")
 
 _PATIENCE = timedelta(minutes=10)  # for a rank that starts, or imports torch from a cold disk
 _POLL_SECONDS = 0.05
+_AGAIN = "start the same line again with --resume auto"
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ def join(ranks: Ranks) -> Store:
     if ranks.leads:
         _welcome(store, word, range(1, ranks.size))
         return PrefixStore(word, store)
-    start = store.get(f"welcome/{word}").decode()
+    start = read(store, f"welcome/{word}")
     store.set(f"{start}/joined/{ranks.rank}", "")
     return PrefixStore(start, store)
 
@@ -145,6 +151,21 @@ def _welcome(store: Store, start: str, others: range) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def read(store: Store, key: str) -> str:
+    """Return a value, once it is there; torch's own wait would hold signals back.
+
+    Raises:
+        EnvironmentFault: the launcher is gone, and its store with it.
+    """
+    try:
+        while not store.check([key]):
+            time.sleep(_POLL_SECONDS)
+        text: str = store.get(key).decode()
+    except DistNetworkError as error:
+        raise EnvironmentFault("the launcher of this rank is gone", hint=_AGAIN) from error
+    return text
+
+
 def claims(store: Store, count: int) -> Iterator[int]:
     """Yield the indices below `count` that no other rank took, the next when asked."""
     while (index := store.add("claimed", 1) - 1) < count:
@@ -157,5 +178,13 @@ def post(store: Store, message: str) -> None:
 
 
 def posted(store: Store, seen: int) -> list[str]:
-    """Return the messages after the first `seen`; raises where the launcher is gone."""
-    return [store.get(f"posted/{i}").decode() for i in range(seen, store.add("posted", 0))]
+    """Return the messages after the first `seen`.
+
+    Raises:
+        EnvironmentFault: the launcher is gone.
+    """
+    try:
+        count = store.add("posted", 0)
+    except DistNetworkError as error:
+        raise EnvironmentFault("the launcher of this rank is gone", hint=_AGAIN) from error
+    return [read(store, f"posted/{index}") for index in range(seen, count)]

@@ -18,7 +18,6 @@ class Ranks:
     local_rank: int = 0
     local_size: int = 1
     launch: str = ""
-    restarts: int = 0
 
     @property
     def leads(self) -> bool:
@@ -49,5 +48,4 @@ def here() -> Ranks:
         local_rank=int(os.environ["LOCAL_RANK"]),
         local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
         launch=os.environ["TORCHELASTIC_RUN_ID"],
-        restarts=int(os.environ["TORCHELASTIC_RESTART_COUNT"]),
     )

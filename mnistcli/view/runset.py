@@ -120,16 +120,17 @@ def show_set(
         show_goal(output, checks[0])
     elif results:
         show_summary(output, results)
+    verdicts = {verdict(one) for one in checks}
+    whole = len(results) == len(document["seeds"])
+    undecided = "UNKNOWN" if "UNKNOWN" in verdicts else "PASS"
     values = {
-        "verdict": "PASS" if all(verdict(one) == "PASS" for one in checks) else "FAIL",
+        "verdict": undecided if whole and "FAIL" not in verdicts else "FAIL",
         "runs": f"{len(results)}/{len(document['seeds'])}",
         "passes": sum(verdict(one) == "PASS" for one in checks),
         "mean": f"{100 * document['summary']['mean']:.3f}" if results else None,
         "exit_code": document["exit_code"],
         "set": document["path"],
     }
-    if len(results) < len(document["seeds"]):
-        values["verdict"] = "FAIL"
     output.result(plain_line("result", [Column(key, key) for key in values], values))
     if results:
         show_caveats(output, results[0])
