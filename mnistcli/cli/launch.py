@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
 import sys
 from contextlib import nullcontext
@@ -104,7 +103,7 @@ def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> N
 
     for part in ("multiprocessing.api", "agent.server.api"):  # each signal would be a warning
         logging.getLogger(f"torch.distributed.elastic.{part}").setLevel(logging.ERROR)
-    name = f"{OURS}{secrets.token_hex(8)}"
+    name = f"{OURS}{os.urandom(8).hex()}"
     words = list(sys.argv[1:])
     if plan.out is None:
         plan = _with_folder(plan)

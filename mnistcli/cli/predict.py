@@ -34,7 +34,7 @@ def predict(
         typer.Argument(
             metavar="CHECKPOINT|MODEL",
             help="A checkpoint file, a run folder, or a model's name: its reference weights.",
-            autocompletion=options.complete_models,
+            autocompletion=options.complete_trained,
         ),
     ],
     images: Annotated[
