@@ -195,7 +195,7 @@ def train(
 
         rehearse(plan, output, require)
     elif ranks.launched():
-        launch.run_rank(plan, output)
+        launch.run_rank(plan, output, plots=plots)
     elif jobs is not None:
         launch.launch(plan, output, jobs, max_restarts)
     else:
