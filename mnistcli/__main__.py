@@ -12,15 +12,17 @@ def main() -> None:
     arguments = sys.argv[1:]
     gc.disable()  # a start makes no garbage: 6 % of the processor time that --help takes
     with signals.translated():
+        signals.flag.deferred = True  # an import cut short can't be made good
+        from mnistcli.cli.app import fail, run
+
+        if not {"-h", "--help"} & {*arguments}:
+            gc.enable()
         try:
-            from mnistcli.cli.app import run
-
-            if not {"-h", "--help"} & {*arguments}:
-                gc.enable()
+            signals.flag.deferred = False
+            if (signum := signals.flag()) is not None:
+                raise Interrupted(signum)
             code = run(arguments)
-        except Interrupted as stop:  # while importing: once more, for the words
-            from mnistcli.cli.app import fail
-
+        except Interrupted as stop:
             code = fail(stop, arguments)
     if signals.flag() is not None:
         signals.end_at_once(code)

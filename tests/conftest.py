@@ -108,6 +108,13 @@ def write_idx(folder: Path, prefix: str, part: mnist.Labelled) -> None:
     (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(labels)
 
 
+@pytest.fixture
+def rank_line(tiny_data: Path) -> list[str]:
+    """A command line of one thread a rank, to which seeds and a folder are added."""
+    base = ["train", "--data-dir", str(tiny_data), "--threads", "1"]
+    return [*base, "--batch-size", "16"]
+
+
 @pytest.fixture(autouse=True)
 def _same_process_for_every_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fixed terminal, no colour, no variable of ours, a fresh stop flag, the same threads."""
@@ -151,6 +158,14 @@ def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"}
     return subprocess.Popen(command, **(pipes | {"env": environment} | options))
+
+
+def torchrun(*arguments: str, restarts: int = 0) -> subprocess.Popen[str]:
+    """Start two ranks by torchrun's own command."""
+    words = ["--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
+    command = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "mnistcli"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, *arguments], **pipes)  # type: ignore[call-overload]
 
 
 def values(line: str) -> dict[str, str]:

@@ -75,6 +75,8 @@ class Server:
         """Fork `mnistcli` with these words; `sabotage` is a function's name and its arguments."""
         folder = self._folder / str(self._count)
         folder.mkdir()
+        for name in ("out", "err"):
+            (folder / name).touch()
         self._count += 1
         request = {
             "words": [str(word) for word in words],
@@ -123,7 +125,7 @@ def become(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(Path(request["folder"], name), os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(Path(request["folder"], name), os.O_WRONLY), number)
     sys.argv = ["mnistcli", *request["words"]]
     if request["sabotage"]:
         name, *arguments = request["sabotage"]

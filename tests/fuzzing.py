@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import resource
 import signal
 import struct
 import sys
@@ -22,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from mnistcli.engine import machine
 
 Mutate = Callable[[Random, Path], None]
 Probe = Callable[[Path], bool]
@@ -326,7 +327,7 @@ def fuzz(kind: str, seed: int, count: int) -> dict[str, Any]:
     return {
         "fuzz": kind, "seed": seed, "count": count, **outcomes,
         "failures": failures, "seconds": round(time.monotonic() - started, 1),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mib": round(machine.peak_rss_mib()),
     }  # fmt: skip
 
 

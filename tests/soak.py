@@ -3,7 +3,7 @@
     python tests/soak.py random SEED KILLS    SIGKILL or SIGTERM at random times
     python tests/soak.py steps 1              SIGKILL at every step of every write, one by one
 
-prints one line of JSON. Every start is a process of its own, imports included.
+prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def epochs_saved(run: Path) -> int:
     return len(checkpoint.read(last)["history"]) if last.exists() else 0
 
 
-def finish(line: list[str], run: Path, whole: str) -> None:
-    done = spawn(*line, "--out", str(run))
-    _, errors = done.communicate(timeout=600)
-    assert done.returncode == 0, errors
+def finish(server: Server, line: list[str], run: Path, whole: str) -> None:
+    """Resume a run to its end; nothing may tell it from one that was never stopped."""
+    done = server.run(*line, "--out", run)
+    assert done.code == 0, done.err
     assert weights_of(run) == whole
     assert not list(run.rglob(".*.mnistcli-tmp"))
 
@@ -54,41 +54,58 @@ def random_kills(seed: int, kills: int, epochs: int = 24) -> dict[str, Any]:
     random, hit, finished = Random(seed), Counter[str](), 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        line = words(folder, epochs)
-        spawn(*line, "--out", str(folder / "whole")).communicate(timeout=600)
+        server, line = Server(folder), words(folder, epochs)
+        assert server.run(*line, "--out", folder / "whole").code == 0
         whole = weights_of(folder / "whole")
         while hit.total() < kills:
             run, done = folder / f"run-{finished}", False
             while not done and hit.total() < kills:
-                done = stop_once(line, run, random, hit)
-            finish(line, run, whole)
+                done = stop_once(server, [*line, "--out", str(run)], run, random, hit)
+            finish(server, line, run, whole)
             finished += 1
+        server.close()
     return {"soak": "random", "seed": seed, "epochs": epochs, **hit, "finished_equal": finished}
 
 
-def stop_once(line: list[str], run: Path, random: Random, hit: Counter[str]) -> bool:
+def stop_once(
+    server: Server, line: list[str], run: Path, random: Random, hit: Counter[str]
+) -> bool:
     """Start, wait, stop; nothing that was saved is lost. Return whether it had finished.
 
-    A third of the stops may come while Python imports, the others once the run has begun.
+    A third of the starts are fresh processes, stopped in their first two seconds, imports
+    included; the others are stopped within a second after the run began.
     """
     before = epochs_saved(run)
     number = random.choice((signal.SIGKILL, signal.SIGTERM))
-    child = spawn(*line, "--out", str(run))
     if random.randrange(3):
-        assert child.stdout is not None
-        child.stdout.readline()
-    try:
-        child.wait(random.uniform(0, 2))
-    except subprocess.TimeoutExpired:
-        child.send_signal(number)
-    _, errors = child.communicate(timeout=60)
-    if child.returncode == 0:
+        code, errors = stop_running(server, line, number, random.uniform(0, 1))
+    else:
+        code, errors = stop_starting(line, number, random.uniform(0, 2))
+    if code == 0:
         return True
-    assert child.returncode in (-number, 128 + number), errors
-    assert child.returncode < 0 or "--resume" in errors, errors
+    assert code in (-number, 128 + number), errors
+    assert code < 0 or "--resume" in errors, errors
     assert epochs_saved(run) >= before
     hit[number.name] += 1
     return False
+
+
+def stop_running(server: Server, line: list[str], number: int, delay: float) -> tuple[int, str]:
+    child = server.start(*line)
+    child.until("start ")
+    time.sleep(delay)
+    child.signal(number)
+    return child.wait(), child.err
+
+
+def stop_starting(line: list[str], number: int, delay: float) -> tuple[int, str]:
+    child = spawn(*line)
+    try:
+        child.wait(delay)
+    except subprocess.TimeoutExpired:
+        child.send_signal(number)
+    _, errors = child.communicate(timeout=60)
+    return child.returncode, errors
 
 
 def every_step(_seed: int) -> dict[str, Any]:
@@ -104,10 +121,7 @@ def every_step(_seed: int) -> dict[str, Any]:
             if killed.code == 0:
                 break
             assert killed.code == -signal.SIGKILL, killed.err
-            resumed = server.run(*line, "--out", run)
-            assert resumed.code == 0, resumed.err
-            assert weights_of(run) == whole
-            assert not list(run.rglob(".*.mnistcli-tmp"))
+            finish(server, line, run, whole)
             step += 1
         server.close()
     return {"soak": "steps", "epochs": 2, "SIGKILL": step - 1, "finished_equal": step - 1}

@@ -96,6 +96,15 @@ def test_a_function_is_called_by_its_owner_only(function: str, owner: str) -> No
     assert all(caller.startswith(owner) for caller in callers), callers
 
 
+def test_processes_meet_in_one_module_and_are_launched_by_another() -> None:
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in SOURCES
+        if any(name.startswith("torch.distributed") for name in imports(path))
+    }
+    assert users == {"engine/parallel.py", "cli/launch.py", "runset.py"}  # the last a type alone
+
+
 def test_the_view_never_sees_a_network_and_alone_writes_to_the_streams() -> None:
     for path in SOURCES:
         used = set(imports(path))

@@ -41,9 +41,17 @@ def peak_memory_mib(device: torch.device) -> dict[str, float | None]:
             "reserved_mib": torch.cuda.max_memory_reserved(device) / 2**20,
             "rss_mib": None,
         }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
-    rss = peak / (2**20 if sys.platform == "darwin" else 2**10)
-    return {"allocated_mib": None, "reserved_mib": None, "rss_mib": rss}
+    return {"allocated_mib": None, "reserved_mib": None, "rss_mib": peak_rss_mib()}
+
+
+def peak_rss_mib() -> float:
+    """Return the process's peak resident MiB."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux; there getrusage would count the parent's peak before exec
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, else KiB
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
 
 def probe_compiler() -> str | None:

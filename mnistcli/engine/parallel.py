@@ -119,7 +119,7 @@ def grouped(ranks: Ranks, store: Store, device: torch.device) -> Iterator[Group]
         yield Group(ranks.rank, ranks.size)
     finally:
         # DDP holds the group in a cycle; its threads have to end before the interpreter does, or
-        # they may abort the process (seen once in 36 exits).
+        # they may abort the process (seen once in about 30 exits).
         gc.collect()
         dist.destroy_process_group()
 

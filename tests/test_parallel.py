@@ -1,0 +1,108 @@
+"""One run over many ranks, and how ranks find one another."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from conftest import Cli, spawn, torchrun
+from torch import Tensor, nn
+
+from mnistcli.data import mnist
+from mnistcli.data.batches import training_batches
+from mnistcli.engine import checkpoint, parallel
+from mnistcli.engine.ranks import Ranks
+from mnistcli.recipe import load
+
+
+def test_a_restart_finds_nothing_of_the_start_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = dist.HashStore()  # torchrun keeps its store when it restarts the ranks
+    monkeypatch.setattr(parallel, "rendezvous", lambda *_, **__: iter([(kept, 0, 2)]))
+    for _ in range(2):
+        with ThreadPoolExecutor(2) as pool:
+            places = [Ranks(rank, 2, rank, 2) for rank in (1, 0)]
+            first, second = pool.map(parallel.join, places)
+        assert next(parallel.claims(first, 3)) == 0
+        assert list(parallel.claims(second, 3)) == [1, 2]
+        parallel.post(first, "a")
+        assert parallel.posted(second, 0) == ["a"]
+
+
+def test_the_slices_of_all_ranks_are_the_batch_of_one_process(dataset: mnist.Dataset) -> None:
+    part = mnist.Labelled(dataset.train.images[:100], dataset.train.labels[:100])
+    recipe = load("v3", settings=["batch_size=32"])
+    slices = [list(training_batches(part, recipe, 1, (rank, 4))) for rank in range(4)]
+    for number, (images, labels) in enumerate(training_batches(part, recipe, 1)):
+        parts = [one[number] for one in slices]
+        assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+        assert torch.allclose(torch.cat([part[0] for part in parts]), images, atol=1e-5)
+
+
+def chunked(self: nn.BatchNorm2d, images: Tensor) -> Tensor:
+    """Normalise each half of a batch by itself, as two ranks do; the first half's mean is kept."""
+    if not self.training:
+        return whole(self, images)
+    first, second = images.chunk(2)
+    other = F.batch_norm(second, None, None, self.weight, self.bias, training=True, eps=self.eps)
+    return torch.cat([whole(self, first), other])
+
+
+whole = nn.BatchNorm2d.forward
+
+# Small steps: at larger ones a rounding that flips one ReLU or one maximum grows past 1e-5 within
+# the 50 (and Adam turns the rounding of gradients near 0 into whole steps).
+SGD = "{name: sgd, lr: 0.0001, momentum: 0.9, nesterov: true, weight_decay: 0.0001, "
+SGD += "decay_norm_and_bias: false}"
+
+
+@pytest.mark.parametrize("model", ["v1", "v2", "v3"])
+def test_two_ranks_on_one_run_equal_one_process_after_50_steps(
+    model: str, rank_line: list[str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rank_line += ["--model", model, "--epochs", "10", "--precision", "fp32", "--compile", "off"]
+    rank_line += ["--set", "ema_decay=null", "--set", f"optim={SGD}"]
+    ranked = torchrun(*rank_line, "--out", str(tmp_path / "ranks"), "--parallel", "data")
+    out, errors = ranked.communicate()
+    assert ranked.returncode == 0, errors
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", chunked)
+    assert cli(*rank_line, "--out", str(tmp_path / "alone")).returncode == 0
+    first, second = (checkpoint.read(tmp_path / n / "last.pt") for n in ("ranks", "alone"))
+    for key, weights in first["weights"].items():
+        near = 5e-4 if "running" in key else 1e-5  # unshared chunks are 3e-3 away
+        assert torch.allclose(weights, second["weights"][key], rtol=0, atol=near), key
+    for ours, theirs in zip(first["history"], second["history"], strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)
+        assert abs(ours["train_correct"] - theirs["train_correct"]) <= 1
+    assert out.count("epoch=") == 10  # only the first rank shows
+
+
+@pytest.mark.cuda
+def test_ranks_on_gpus_normalise_the_whole_batch(rank_line: list[str], tmp_path: Path) -> None:
+    """SyncBatchNorm over nccl: two ranks equal one process without chunks; needs two GPUs."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    rank_line += [
+        "--model",
+        "v3",
+        "--epochs",
+        "10",
+        "--precision",
+        "fp32",
+        "--compile",
+        "off",
+        "--device",
+        "cuda",
+    ]
+    rank_line += ["--set", "ema_decay=null", "--set", f"optim={SGD}"]
+    processes = [
+        torchrun(*rank_line, "--parallel", "data", "--out", str(tmp_path / "ranks")),
+        spawn(*rank_line, "--out", str(tmp_path / "alone")),
+    ]
+    assert [(p.communicate(), p.returncode)[1] for p in processes] == [0, 0]
+    first, second = (checkpoint.read(tmp_path / n / "last.pt") for n in ("ranks", "alone"))
+    for key, weights in first["weights"].items():
+        assert torch.allclose(weights, second["weights"][key], rtol=0, atol=1e-3), key
