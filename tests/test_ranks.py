@@ -92,6 +92,7 @@ def test_jobs_write_one_document_and_skip_a_run_that_is_held(
     assert [run["seed"] for run in report["runs"]] == [0, 2]
     assert (report["ok"], report["error"]["exit_code"], report["set"]["exit_code"]) == (False, 7, 7)
     assert set_rows(tmp_path / "set")[1]["status"] == "failed"
+    assert (tmp_path / "set" / "s2" / "curves.png").is_file()
     assert len([text for text in errors.splitlines() if text.startswith("run ")]) == 3
     again = spawn(*rank_line, "--out", str(tmp_path / "set"), "--resume", "auto")
     report = document(again.communicate()[0])

@@ -15,11 +15,11 @@ from mnistcli.cli.plan import resume_command
 from mnistcli.cli.processes import OURS
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, MnistcliError, SetError, UsageError
-from mnistcli.events import BatchFinished, Event
+from mnistcli.events import BatchFinished, Event, Notice, RunRecorded
 from mnistcli.results import runlog, setlog
 from mnistcli.results.goal import judge_result
 from mnistcli.view.output import Output
-from mnistcli.view.run import live_or_plain
+from mnistcli.view.run import draw_run, live_or_plain
 from mnistcli.view.runset import SetView, show_set
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _AGAIN = "start the same line again with --resume auto"
 
 
-def run_rank(plan: Plan, output: Output) -> None:
+def run_rank(plan: Plan, output: Output, *, plots: bool) -> None:
     """Do one rank's part; the first one shows the set, and concludes where no parent does.
 
     What the set's own exit code tells ends no rank by it: the launcher would start all again.
@@ -46,8 +46,11 @@ def run_rank(plan: Plan, output: Output) -> None:
         signals.flag.deferred |= isinstance(event, BatchFinished)
         if place.leads or plan.parallel == "runs":
             runlog.record(event)
+        fault = draw_run(event) if plots and isinstance(event, RunRecorded) else None
         if view is not None:
             view(event)
+            if fault is not None:
+                view(Notice(fault))
 
     try:
         with view or nullcontext():

@@ -197,7 +197,7 @@ def train(
     elif ranks.launched():
         from mnistcli.cli import launch
 
-        launch.run_rank(plan, output)
+        launch.run_rank(plan, output, plots=plots)
     elif jobs is not None:
         from mnistcli.cli import launch
 
