@@ -1,5 +1,6 @@
 """Entry point of `mnistcli` and of `python -m mnistcli`."""
 
+import gc
 import sys
 
 from mnistcli.cli import signals
@@ -9,10 +10,13 @@ from mnistcli.errors import Interrupted
 def main() -> None:
     """Run the command line and exit with the documented code; signals count from the start."""
     arguments = sys.argv[1:]
+    gc.disable()  # a start makes no garbage: 6 % of the processor time that --help takes
     with signals.translated():
         signals.flag.deferred = True  # an import cut short can't be made good
         from mnistcli.cli.app import fail, run
 
+        if not {"-h", "--help"} & {*arguments}:
+            gc.enable()
         try:
             signals.flag.deferred = False
             if (signum := signals.flag()) is not None:

@@ -102,6 +102,17 @@ def test_help_starts_without_what_only_work_needs() -> None:
     assert done.stdout.splitlines()[-1] == "set()"
 
 
+def test_the_collector_rests_for_help_alone() -> None:
+    program = (
+        "import atexit, gc, sys; atexit.register(lambda: print(gc.isenabled())); "
+        "from mnistcli.__main__ import main; main()"
+    )
+    for word, expected in (("--help", "False"), ("trian", "True")):
+        line = [sys.executable, "-c", program, word]
+        done = subprocess.run(line, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == expected
+
+
 def complete(words: str) -> list[str]:
     """Return what bash would offer for the last word; the last line says whether torch came."""
     program = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnistcli import recipe as recipes
-from mnistcli.cli import launch, options, processes, signals
+from mnistcli.cli import options, processes, signals
 from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe, resume_command
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
@@ -195,8 +195,12 @@ def train(
 
         rehearse(plan, output, require)
     elif ranks.launched():
+        from mnistcli.cli import launch
+
         launch.run_rank(plan, output, plots=plots)
     elif jobs is not None:
+        from mnistcli.cli import launch
+
         launch.launch(plan, output, jobs, max_restarts)
     else:
         _run(plan, output, require, plots=plots)
