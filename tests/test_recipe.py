@@ -8,6 +8,7 @@ import pytest
 
 from mnistcli import recipe
 from mnistcli.errors import UsageError
+from mnistcli.results.comparison import published
 
 
 def test_every_packaged_recipe_loads_and_round_trips(tmp_path: Path) -> None:
@@ -75,3 +76,15 @@ def test_plateau_on_test_and_validation_exclude_each_other() -> None:
     with pytest.raises(UsageError, match=r"schedule\.split"):
         recipe.load("baseline/v3", options={"validation": True})
     recipe.load("baseline/v3", options={"validation": True, "schedule.split": "validation"})
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_published_records_are_of_the_recipe_as_it_is(name: str) -> None:
+    found = [r["recipe_digest"] for r in published() if (r["recipe"], r["changes"]) == (name, [])]
+    assert found
+    assert set(found) == {recipe.load(name).digest()}
+
+
+def test_a_fade_is_another_recipe() -> None:
+    faded = recipe.load("v3", settings=["augment.fade_epochs=2"])
+    assert faded.digest() != recipe.load("v3").digest()

@@ -153,9 +153,14 @@ class Recipe(Section):
         return self
 
     def digest(self) -> str:
-        """Return a short hash of all values except the seed: equal recipes, equal digest."""
-        text = json.dumps(self.model_dump(exclude={"seed"}), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """Return a short hash of all values except the seed: equal recipes, equal digest.
+
+        A field newer than the first records counts only where it is used, so that theirs stay.
+        """
+        values = self.model_dump(exclude={"seed"})
+        if not self.augment.fade_epochs:
+            del values["augment"]["fade_epochs"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that `load` reads back to an equal recipe."""
