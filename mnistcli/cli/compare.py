@@ -46,15 +46,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    references: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL|RECIPE|RUN|GLOB",
-            help="A model or recipe with published records, or run folders.",
-            autocompletion=options.complete_references,
-            show_default="all registered models from their records",
-        ),
-    ] = None,
+    references: options.References = None,
     baseline: Annotated[
         str | None,
         typer.Option(

@@ -30,20 +30,8 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            metavar="CHECKPOINT|MODEL",
-            help="A checkpoint file, a run folder, or a model's name: its reference weights.",
-            autocompletion=options.complete_trained,
-        ),
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="The code of an own network: path/net.py:factory.", show_default="the checkpoint's"
-        ),
-    ] = None,
+    checkpoint: options.Checkpoint,
+    model: options.OwnCode = None,
     val: Annotated[
         bool,
         typer.Option("--val", help="Evaluate on the validation split instead of the test set."),

@@ -56,6 +56,29 @@ def complete_references(incomplete: str) -> list[str]:
     return sorted({*complete_trained(incomplete), *complete_recipes(incomplete)})
 
 
+References = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL|RECIPE|RUN|GLOB",
+        help="A model or recipe with published records, or run folders.",
+        autocompletion=complete_references,
+        show_default="all registered models from their records",
+    ),
+]
+Checkpoint = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT|MODEL",
+        help="A checkpoint file, a run folder, or a model's name: its reference weights.",
+        autocompletion=complete_trained,
+    ),
+]
+OwnCode = Annotated[
+    str | None,
+    typer.Option(
+        help="The code of an own network: path/net.py:factory.", show_default="the checkpoint's"
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Write one JSON document to stdout.", rich_help_panel=_OUTPUT)
 ]

@@ -29,14 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            metavar="CHECKPOINT|MODEL",
-            help="A checkpoint file, a run folder, or a model's name: its reference weights.",
-            autocompletion=options.complete_trained,
-        ),
-    ],
+    checkpoint: options.Checkpoint,
     images: Annotated[
         list[Path],
         typer.Argument(
@@ -44,12 +37,7 @@ def predict(
             help="Pictures of one digit each: PNG, JPEG, GIF, BMP, TIFF, WebP or PPM, of any size.",
         ),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="The code of an own network: path/net.py:factory.", show_default="the checkpoint's"
-        ),
-    ] = None,
+    model: options.OwnCode = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     json: options.Json = False,

@@ -34,15 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    references: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL|RECIPE|RUN|GLOB",
-            help="A model or recipe with published records, or run folders.",
-            autocompletion=options.complete_references,
-            show_default="all registered models from their records",
-        ),
-    ] = None,
+    references: options.References = None,
     out: Annotated[
         Path | None,
         typer.Option(
