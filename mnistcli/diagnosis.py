@@ -43,7 +43,7 @@ def diagnose(device: str, data_dir: Path | None) -> list[Finding]:
         _cuda(),
         *_precisions(device),
         Finding("threads", True, f"{torch.get_num_threads()} of {os.cpu_count()} processors"),
-        _compiler(),
+        _compiler(device),
         Finding("cache", True, f"torch.compile keeps its kernels in {machine.compile_cache()}"),
         _data(data_dir),
         _disk(Path("checkpoints")),
@@ -112,9 +112,13 @@ def _precisions(asked: str) -> list[Finding]:
     return findings
 
 
-def _compiler() -> Finding:
-    fault = machine.probe_compiler()
-    return Finding("compiler", fault is None, fault or "builds against Python's headers")
+def _compiler(asked: str) -> Finding:
+    """Say whether what training compiles here compiles: kernels on the CPU, torch's on CUDA."""
+    try:
+        fault = runtime.compile_fault(runtime.decide(Request(device=asked)))
+    except MnistcliError as error:
+        return Finding("compiler", None, str(error))
+    return Finding("compiler", fault is None, fault or "builds what training runs through")
 
 
 def _data(data_dir: Path | None) -> Finding:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from pathlib import Path
 
 from mnistcli.errors import EnvironmentFault
 
 _PACKAGE = Path(__file__).parent
 _TEMPORARY = ".mnistcli-tmp"
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def packaged(*parts: str) -> Path:
@@ -83,7 +86,12 @@ def _link(existing: Path, name: Path) -> None:
     """Give a file a second name in one step; at no time is there no file of that name."""
     link = _temporary(name)
     try:
-        os.link(existing, link)
+        try:
+            os.link(existing, link)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            shutil.copyfile(existing, link)  # a file system without hard links
         os.replace(link, name)
     finally:  # a rename between two names of one file does nothing, and leaves both
         link.unlink(missing_ok=True)

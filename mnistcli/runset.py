@@ -37,14 +37,19 @@ _OF_ONE_RUN = (UsageError, ArtifactError, DivergedError, BusyError)
 _POLL_SECONDS = 0.2
 
 
-def open_set(plan: Plan, launch: str) -> Document:
+def open_set(plan: Plan, launch: str, setting: Setting) -> Document:
     """Return the record of this launch's set, begun where it is new.
 
     Raises:
         UsageError: the folder holds something, and is not to be resumed.
     """
     assert plan.out is not None
-    head = {"launch": launch, "recipe_digest": plan.recipe.digest(), "seeds": list(plan.seeds)}
+    head = {
+        "launch": launch,
+        "recipe_digest": plan.recipe.digest(),
+        "data": setting.dataset.digest,
+        "seeds": list(plan.seeds),
+    }
     return setlog.begin(plan.out, head, resume=bool(plan.resume))
 
 
@@ -74,7 +79,7 @@ def _lead(plan: Plan, setting: Setting, place: Ranks, store: Store) -> None:
     assert plan.out is not None
     runlog.create(plan.out)
     with runlog.lock(plan.out) if len(plan.seeds) > 1 else nullcontext():
-        document = open_set(plan, place.launch)
+        document = open_set(plan, place.launch, setting)
         restarts = document.get("restarts", -1) + 1  # torchrun counts each machine's own
         document |= {"ranks": place.size, "restarts": restarts}
         ledger = Ledger(plan, document, store, setting.outside)

@@ -118,3 +118,13 @@ def test_only_plain_layers_in_a_plain_sequence_are_replaced() -> None:
     )
     fused.specialise(bare)
     assert "forward" not in vars(bare)
+
+
+def test_other_types_and_a_single_value_go_torchs_own_way() -> None:
+    low = nn.Sequential(nn.BatchNorm2d(4).bfloat16(), nn.ReLU())
+    fused.specialise(low)
+    assert "forward" not in vars(low)
+    single = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())
+    fused.specialise(single)
+    with pytest.raises(ValueError, match="more than 1 value"):
+        single(torch.zeros(1, 4, 1, 1))

@@ -84,6 +84,10 @@ def raises(): raise RuntimeError
 def fails(): return Gives(lambda logits: logits @ logits)
 def wide(): return Gives(lambda logits: torch.cat([logits, logits], 1))
 def frozen(): return Gives(lambda logits: logits).requires_grad_(False)
+def masked():
+    model = Gives(lambda logits: logits)
+    model.register_buffer("mask", torch.full((2,), float("-inf")))
+    return model
 def transposed(): return Gives(lambda logits: logits.T.contiguous().T)
 """
 
@@ -92,6 +96,7 @@ def transposed(): return Gives(lambda logits: logits.T.contiguous().T)
     ("factory", "expected"),
     [
         ("nan", "returns NaN or infinity"),
+        ("masked", "keeps 'mask', which is not finite"),
         ("classes", "returns torch.int64, expected floating-point"),
         ("pair", "returns tuple, expected a tensor"),
         ("needs", "needs width"),

@@ -54,9 +54,12 @@ def test_the_terminal_of_one_run_is_drawn_and_of_several_refused(
     assert done.returncode == 0
     svg = (tmp_path / "run.svg").read_text()
     assert svg.startswith("<svg")
-    assert "--set&#160;epochs=2" not in svg  # said by --epochs
     last = runlog.read_metrics(tmp_path / "run")[-1]
     assert f"{last.eval_correct:,}" in svg
+    train_small("--recipe", "baseline/v3", "--seed", "5", "--set", "augment.fade_epochs=1", out="b")
+    cli("report", str(tmp_path / "b"), "--svg", str(tmp_path / "run.svg"), "-q")
+    words = "--epochs 2 --recipe baseline/v3 --seed 5 --set augment.fade_epochs=1"
+    assert words.replace(" ", "&#160;") in (tmp_path / "run.svg").read_text()
     assert cli("report", "v3", "--svg", str(tmp_path / "no.svg")).returncode == 2
 
 

@@ -14,13 +14,12 @@ import typer
 from mnistcli import recipe as recipes
 from mnistcli.cli import options, signals
 from mnistcli.cli.plan import Asked, parse_seeds, resolve_recipe
+from mnistcli.cli.sink import sink
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.events import BatchFinished, Event
 from mnistcli.files import write_atomically
 from mnistcli.models.registry import MODELS, known_names, resolve
 from mnistcli.results.comparison import gather, rows
 from mnistcli.results.goal import Limits
-from mnistcli.results.runlog import record
 from mnistcli.view.comparison import show_comparison
 from mnistcli.view.output import Output
 from mnistcli.view.run import live_or_plain
@@ -103,12 +102,12 @@ def compare(
     exact = [result for result in against if result["recipe"] == baseline] or against
     results += [result for result in exact if result not in results]
     table = rows(results, exact[0] if exact else None)
+    show_comparison(output, table, style, difference=bool(exact))
     if plot is not None:
         from mnistcli.view.scatter import scatter_png
 
         write_atomically(plot, scatter_png(table))
         output.talk(f"notice: written {plot}")
-    show_comparison(output, table, style, difference=bool(exact))
 
 
 @dataclass(frozen=True)
@@ -148,19 +147,18 @@ def _trained(reference: str, wanted: Wanted) -> list[dict[str, Any]]:
     output = wanted.output  # in a pipe the table alone is the product, and epochs are talk
     view = live_or_plain(output if output.live else replace(output, json=True))
 
-    def emit(event: Event) -> None:
-        signals.flag.deferred |= isinstance(event, BatchFinished)
-        record(event)
-        view(event)
-
     try:
         with view:
-            return complete(plan, Outside(emit, signals.flag))
+            found = complete(plan, Outside(sink(view, plots=True), signals.flag))
+        signals.flag.deferred = False
+        if (signum := signals.flag()) is not None:
+            raise Interrupted(signum, what="stopped, all epochs saved")
     except Interrupted as stop:
         stop.hint = shlex.join(["mnistcli", *sys.argv[1:]])
         raise
     finally:
         signals.flag.deferred = False
+    return found
 
 
 def _plan(reference: str, wanted: Wanted) -> Plan:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from mnistcli.cli import options, signals
 from mnistcli.cli.plan import resume_command
 from mnistcli.cli.processes import OURS
+from mnistcli.cli.sink import defer, sink
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, MnistcliError, SetError, UsageError
-from mnistcli.events import BatchFinished, Event, Notice, RunRecorded
 from mnistcli.results import runlog, setlog
 from mnistcli.results.goal import judge_result
 from mnistcli.view.output import Output
-from mnistcli.view.run import draw_run, live_or_plain
+from mnistcli.view.run import live_or_plain
 from mnistcli.view.runset import SetView, show_set
 
 if TYPE_CHECKING:
@@ -42,15 +42,8 @@ def run_rank(plan: Plan, output: Output, *, plots: bool) -> None:
     place = ranks.here()
     view = _view(plan, output) if place.leads else None
 
-    def emit(event: Event) -> None:
-        signals.flag.deferred |= isinstance(event, BatchFinished)
-        if place.leads or plan.parallel == "runs":
-            runlog.record(event)
-        fault = draw_run(event) if plots and isinstance(event, RunRecorded) else None
-        if view is not None:
-            view(event)
-            if fault is not None:
-                view(Notice(fault))
+    writes = place.leads or plan.parallel == "runs"
+    emit = sink(view, plots=plots) if writes else defer
 
     try:
         with view or nullcontext():
@@ -116,6 +109,7 @@ def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> N
         _begin(plan, name)
         config = _config(name, jobs, 3 if max_restarts is None else max_restarts)
         elastic_launch(config, sys.executable)("-m", "mnistcli", *words)
+        conclude(plan, output)
     except Interrupted as stop:
         stop.hint = again
         raise
@@ -123,7 +117,6 @@ def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> N
         raise Interrupted(stop.sigval, what=_progress(plan), hint=again) from None
     except ChildFailedError as error:
         raise _fault(error, again) from None
-    conclude(plan, output)
 
 
 def _with_folder(plan: Plan) -> Plan:
@@ -142,10 +135,10 @@ def _begin(plan: Plan, name: str) -> None:
     from mnistcli.setting import Outside, prepare
 
     assert plan.out is not None
-    prepare(plan, Outside(lambda event: None, signals.flag))
+    setting = prepare(plan, Outside(lambda event: None, signals.flag))
     runlog.create(plan.out)
     with runlog.lock(plan.out):
-        open_set(plan, name)
+        open_set(plan, name, setting)
 
 
 def _config(name: str, jobs: int, max_restarts: int) -> LaunchConfig:

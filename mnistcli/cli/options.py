@@ -12,6 +12,7 @@ from mnistcli import recipe as recipes
 from mnistcli.errors import GateError, UsageError, nearest
 from mnistcli.models.registry import known_names
 from mnistcli.results.goal import GATES, Check, Limits, failures
+from mnistcli.results.runlog import run_folders
 from mnistcli.view.output import Output
 
 Progress = Literal["auto", "live", "plain", "none"]
@@ -37,7 +38,8 @@ def complete_recipes(incomplete: str) -> list[str]:
 
 def complete_runs(incomplete: str) -> list[str]:
     """Offer of the run folders below ./checkpoints the latest that fit."""
-    runs = sorted(str(path.parent) for path in Path("checkpoints").glob("*/*/recipe.yaml"))
+    folders = [run for model in Path("checkpoints").glob("*/") for run in run_folders(model)]
+    runs = sorted(map(str, folders))
     return completion(reversed(runs))(incomplete)[:_MOST_RUNS]
 
 

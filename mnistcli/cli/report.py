@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mnistcli import recipe as recipes
 from mnistcli.cli import options
 from mnistcli.errors import UsageError
 from mnistcli.files import write_atomically
@@ -96,10 +98,16 @@ def _terminal(results: list[dict[str, Any]]) -> str:
     from mnistcli.view.replay import terminal_svg
 
     result, folder = results[0], Path(results[0]["run"])
-    changes = "".join(f" --set {change}" for change in result["changes"] if "epochs=" not in change)
-    command = f"mnistcli train --model {result['model']} --epochs {result['epochs']}{changes}"
+    words = ["mnistcli", "train", "--model", result["model"], "--epochs", str(result["epochs"])]
+    if result["recipe"] not in (result["model"], "v3"):
+        words += ["--recipe", result["recipe"]]
+    if result["seed"] != recipes.load(result["recipe"]).seed:
+        words += ["--seed", str(result["seed"])]
+    for change in result["changes"]:
+        words += [] if change.startswith("epochs=") else ["--set", change]
     shown = str(Path(*folder.parts[-3:]))
-    return terminal_svg(result, read_metrics(folder), Limits(), command=command, folder=shown)
+    command, history = shlex.join(words), read_metrics(folder)
+    return terminal_svg(result, history, Limits(), command=command, folder=shown)
 
 
 def _read(path: Path) -> str:

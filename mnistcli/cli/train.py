@@ -11,15 +11,15 @@ import typer
 from mnistcli import recipe as recipes
 from mnistcli.cli import options, processes, signals
 from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe, resume_command
+from mnistcli.cli.sink import sink
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.events import BatchFinished, Event, Notice, RunRecorded, RunStarted
+from mnistcli.events import Event, RunStarted
 from mnistcli.models.registry import resolve
 from mnistcli.results.goal import judge_result
 from mnistcli.results.result import summarise
-from mnistcli.results.runlog import record
 from mnistcli.view.output import Output
-from mnistcli.view.run import draw_run, live_or_plain
+from mnistcli.view.run import live_or_plain
 from mnistcli.view.verdict import show_results
 
 if TYPE_CHECKING:
@@ -190,6 +190,8 @@ def train(
         limits=limits, request=Request(device, precision, compile, threads),
         require=tuple(require), parallel=parallel,
     )  # fmt: skip
+    if dry_run and (jobs is not None or ranks.launched()):
+        raise UsageError("--dry-run looks at one process", hint="leave out --jobs and torchrun")
     if dry_run:
         from mnistcli.cli.rehearsal import rehearse
 
@@ -214,14 +216,12 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None
     folders: list[str] = []
     view = live_or_plain(output)
 
+    keep = sink(view, plots=plots)
+
     def emit(event: Event) -> None:
         if isinstance(event, RunStarted):
             folders.append(event.run_dir)
-        signals.flag.deferred |= isinstance(event, BatchFinished)
-        record(event)
-        view(event)
-        if plots and isinstance(event, RunRecorded) and (fault := draw_run(event)):
-            view(Notice(fault))
+        keep(event)
 
     try:
         with view:
@@ -234,6 +234,8 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None
         stop.hint = resume_command(sys.argv[1:], single)
         raise
     checks = [judge_result(result, plan.limits) for result in results]
-    report = results[0] if len(results) == 1 else {"runs": results, "summary": summarise(results)}
-    show_results(output, results, checks)
+    report = results[0]
+    if len(results) > 1:
+        report = {"runs": results, "summary": summarise(results, plan.limits)}
+    show_results(output, results, checks, plan.limits)
     options.conclude(output, report, require, checks)

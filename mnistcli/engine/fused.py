@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,32 +19,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mnistcli.engine import machine
+
 Step = Callable[[Tensor], Tensor]
 
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-trapping-math", "-fno-math-errno")
+_FLAGS = (
+    "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-trapping-math", "-fno-math-errno",
+    "-shared", "-fPIC",
+)  # fmt: skip
 _SUFFIX = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 
 
 @functools.cache
 def compile_kernels() -> ctypes.CDLL | str:
     """Return the loaded kernels, or why they can't be had here; once a process."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        return "no C++ compiler found"
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "fused.so")
         source = Path(__file__).with_name("fused.cpp")
-        command: list[str | Path] = [
-            compiler, *_FLAGS, "-std=c++17", "-shared", "-fPIC", "-o", library, source,
-        ]  # fmt: skip
+        fault = machine.run_compiler(source, *_FLAGS, "-o", library)
+        if fault is not None:
+            return fault
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-            if done.returncode:
-                lines = done.stderr.strip().splitlines() or ["no message"]
-                return f"{compiler} fails: {lines[0].replace(str(source), source.name)}"
             return ctypes.CDLL(str(library))
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{compiler} does not run: {error}"
+        except OSError as error:  # such as a temporary folder that forbids execution
+            return f"the compiled kernels can't be loaded: {error}"
 
 
 def specialise(model: nn.Module) -> None:
@@ -145,7 +140,8 @@ def _in_turn(steps: list[Step], features: Tensor) -> Tensor:
 
 
 def _norm_relu(norm: nn.BatchNorm2d, relu: nn.ReLU, features: Tensor) -> Tensor:
-    if norm.training and features.dtype in _SUFFIX:
+    several = features.ndim == 4 and features.numel() > features.shape[1]  # values a channel
+    if norm.training and several and features.dtype in _SUFFIX:
         return batch_norm_relu(features, norm)
     result: Tensor = relu(norm(features))
     return result
@@ -159,7 +155,13 @@ def _pool(module: nn.MaxPool2d, features: Tensor) -> Tensor:
 
 
 def _is_plain_norm(norm: nn.BatchNorm2d) -> bool:
-    return norm.affine and norm.track_running_stats and norm.momentum is not None
+    """Return whether the kernel's fp32 pointers fit a layer's weights and running statistics."""
+    whole = norm.affine and norm.track_running_stats and norm.momentum is not None
+    return whole and all(
+        value.dtype == torch.float32
+        for value in norm.state_dict().values()
+        if value.is_floating_point()
+    )
 
 
 def _is_plain_pool(module: nn.MaxPool2d) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -54,25 +55,32 @@ def peak_rss_mib() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
 
+def run_compiler(source: Path, *arguments: str | Path) -> str | None:
+    """Compile a C++ file with CXX, g++ or clang++; return None, or why it failed."""
+    found = shutil.which("g++") or shutil.which("clang++")
+    compiler = shlex.split(os.environ.get("CXX", "")) or ([found] if found else [])
+    if not compiler:
+        return "no C++ compiler found"
+    name = compiler[-1]
+    try:
+        run = subprocess.run(
+            [*compiler, *arguments, source], capture_output=True, text=True, timeout=120
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{name} does not run: {error}"
+    if run.returncode:
+        lines = run.stderr.strip().splitlines() or ["no message"]
+        return f"{name} fails: {lines[0].replace(str(source), source.name)}"
+    return None
+
+
 def probe_compiler() -> str | None:
     """Build a tiny C++ file against Python's headers; return None, or why it failed."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        return "no C++ compiler found"
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.cpp")
         source.write_text("#include <Python.h>\n#include <vector>\nint main() { return 0; }\n")
-        command = [compiler, "-fsyntax-only", "-fopenmp", f"-I{sysconfig.get_paths()['include']}"]
-        try:
-            run = subprocess.run([*command, source], capture_output=True, text=True, timeout=60)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{compiler} does not run: {error}"
-    if run.returncode:
-        first = (
-            (run.stderr.strip() or "no message").splitlines()[0].replace(str(source), "probe.cpp")
-        )
-        return f"{compiler} fails: {first}"
-    return None
+        include = f"-I{sysconfig.get_paths()['include']}"
+        return run_compiler(source, "-fsyntax-only", "-fopenmp", include)
 
 
 def cuda_fault(device: torch.device) -> str | None:

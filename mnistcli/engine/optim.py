@@ -168,5 +168,6 @@ class WeightAverage:
 
 
 def _floating(model: nn.Module) -> list[Tensor]:
-    tensors = [*model.parameters(), *model.buffers()]
-    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+    """Return what a checkpoint keeps of a network and can be averaged, parameters first."""
+    kept, tensors = model.state_dict().keys(), [*model.named_parameters(), *model.named_buffers()]
+    return [value.detach() for name, value in tensors if name in kept and value.is_floating_point()]

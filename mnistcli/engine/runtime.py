@@ -103,7 +103,7 @@ def choose_compile(runtime: Runtime, asked: str, *, images_to_train: int) -> Run
         return replace(runtime, compiled=True)
     if asked == "on":
         raise EnvironmentFault(
-            f"can't compile: {fault}", hint="install g++ and Python's headers, or --compile off"
+            f"can't compile: {fault}", hint="--compile off, or install what is missing"
         )
     return replace(runtime, compile_reason=fault)
 

@@ -20,7 +20,7 @@ from mnistcli.engine.optim import lr_at, set_lr
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.state import TrainState, to_checkpoint
-from mnistcli.errors import DivergedError, EnvironmentFault, Interrupted
+from mnistcli.errors import DivergedError, EnvironmentFault, Interrupted, MnistcliError
 from mnistcli.events import BatchFinished, Emit, EpochFinished, EpochMetrics, RunFinished, Split
 from mnistcli.recipe import Recipe
 
@@ -220,7 +220,14 @@ def _is_over(recipe: Recipe, state: TrainState) -> bool:
 
 
 def _keep_epoch(run: Run, state: TrainState) -> None:
-    """Save the epoch, then tell of it; a fault names the last epoch that is safe.
+    """Let the first rank save the epoch and tell of it; what goes wrong ends the run on all."""
+    fault = run.group.first(lambda: _fault_of_keeping(run, state))
+    if fault is not None:
+        raise fault
+
+
+def _fault_of_keeping(run: Run, state: TrainState) -> MnistcliError | None:
+    """Save the epoch, then tell of it; return a fault that names the last epoch that is safe.
 
     A step can leave weights that are not finite with a loss and gradient that were: here they,
     and what evaluation made of them, meet the writer.
@@ -233,16 +240,15 @@ def _keep_epoch(run: Run, state: TrainState) -> None:
     except DivergedError as error:
         batches = steps_per_epoch(len(run.training.images), run.recipe.batch_size)
         step, what = len(done) * batches - 1, error.what.removesuffix(" is not finite")
-        raise _diverged(run, what, step, len(done), done[-1].lr) from error
+        return _diverged(run, what, step, len(done), done[-1].lr)
     except EnvironmentFault as error:
         saved = f"epoch {kept} is the last one saved" if kept else "no epoch is saved"
-        raise EnvironmentFault(f"{error.what}; {saved}", hint=error.hint) from error
+        return EnvironmentFault(f"{error.what}; {saved}", hint=error.hint)
+    return None
 
 
 def _save(run: Run, state: TrainState, *, finished: bool) -> None:
     """Write last.pt, and best.pt where this epoch is the first with the best accuracy."""
-    if not run.group.leads:
-        return
     payload = to_checkpoint(state, run.recipe, run.runtime, run.data_hashes, finished=finished)
     if state.history[-1].epochs_since_best == 0:
         picked = {"training": None, "picked_on": run.split}

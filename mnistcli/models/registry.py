@@ -164,8 +164,19 @@ def _check_contract(model: nn.Module, entry: ModelEntry) -> None:
         problem = "returns NaN or infinity for plain pictures"
     elif not any(parameter.requires_grad for parameter in model.parameters()):
         problem = "has no parameter to train"
+    else:
+        problem = _unsaveable(model)
     if problem is not None:
         raise UsageError(f"{entry.name} {problem}", where=entry.factory)
+
+
+def _unsaveable(model: nn.Module) -> str | None:
+    """Return which value no checkpoint would take, or None: they hold finite real numbers only."""
+    for name, value in model.state_dict().items():
+        if value.is_complex() or (value.is_floating_point() and not value.isfinite().all()):
+            kind = "complex" if value.is_complex() else "not finite"
+            return f"keeps {name!r}, which is {kind}: register_buffer(…, persistent=False)"
+    return None
 
 
 def _words(error: BaseException) -> str:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from mnistcli.errors import ArtifactError, nearest
 from mnistcli.files import packaged
 from mnistcli.models.registry import MODELS, file_name, known_names
+from mnistcli.results.goal import Limits
 from mnistcli.results.result import summarise
-from mnistcli.results.runlog import read_json
+from mnistcli.results.runlog import read_json, run_folders
 from mnistcli.results.stats import mcnemar_p, paired_p
 
 Result = dict[str, Any]
@@ -131,7 +132,7 @@ def _row(group: Sequence[Result]) -> Row:
         **{name: first[name] for name in (*same, "split", "data")},
         "recipe": " ".join([first["recipe"], *first["changes"]]),
         "seeds": [result["seed"] for result in group],
-        **summarise(group),
+        **summarise(group, Limits()),
         "best": max(result["best"]["accuracy"] for result in group),
         "images_per_second": median(result["images_per_second"] for result in group),
         "seconds_per_epoch": median(result["seconds_per_epoch"] for result in group),
@@ -216,7 +217,8 @@ def _on_disk(reference: str) -> Iterator[Result]:
 def _runs_of(reference: str) -> Iterator[Result]:
     """Yield a network's runs from where `train` puts them."""
     if ":" in reference or reference in known_names():
-        yield from _folder(Path("checkpoints", file_name(reference)))
+        runs = _folder(Path("checkpoints", file_name(reference)))  # a name that networks may share
+        yield from (run for run in runs if run["model"] == reference)
 
 
 def _run_of(checkpoint: Path) -> Iterator[Result]:
@@ -231,9 +233,10 @@ def _run_of(checkpoint: Path) -> Iterator[Result]:
 
 
 def _folder(path: Path) -> Iterator[Result]:
-    """Yield the result of a run folder, or those of the run folders directly inside."""
+    """Yield the result of a run folder, or those of the run folders inside."""
     own = path / "result.json"
-    for file in [own] if own.exists() else sorted(path.glob("*/result.json")):
+    below = (folder / "result.json" for folder in run_folders(path))
+    for file in [own] if own.exists() else (file for file in below if file.exists()):
         yield _complete(read_json(file), file) | {"run": str(file.parent)}
 
 

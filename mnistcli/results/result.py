@@ -76,8 +76,8 @@ def build(
     }
 
 
-def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return mean, 95 % interval, n, sd and least of the last epochs' accuracies.
+def summarise(results: Sequence[dict[str, Any]], limits: Limits) -> dict[str, Any]:
+    """Return mean, 95 % interval, n, sd and least of the last epochs' accuracies, and the passes.
 
     The interval is Student's over several runs, and Wilson's over pictures for a single one.
     """
@@ -89,7 +89,7 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "interval": list(mean_interval(shares)) if several else results[0]["last"]["interval"],
         "sd": stdev(shares) if several else None,
         "min": min(shares),
-        "passes": sum(verdict(judge_result(result, Limits())) == "PASS" for result in results),
+        "passes": sum(verdict(judge_result(result, limits)) == "PASS" for result in results),
     }
 
 

@@ -117,15 +117,15 @@ def _continue(
 def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
     """Return the folder of this recipe's unfinished run with most epochs, else a finished one's."""
     found: list[tuple[bool, int, str, Path]] = []
-    for folder in sorted(Path("checkpoints", file_name(recipe.model)).absolute().glob("*/")):
+    for folder in runlog.run_folders(Path("checkpoints", file_name(recipe.model)).absolute()):
         try:
             newest = read_run(folder, lambda _: None)
-        except ArtifactError:
-            continue
-        if newest is None:
-            continue
-        _, saved = newest
-        if saved["recipe"] != recipe.model_dump() or saved["data"] != data:
+            if newest is None or newest[1]["data"] != data:
+                continue
+            saved = newest[1]
+            if recipes.differences(recipes.validate(saved["recipe"], where=""), recipe):
+                continue
+        except (ArtifactError, UsageError):
             continue
         unfinished = saved["training"] is not None
         found.append((unfinished, len(saved["history"]), folder.name, folder))

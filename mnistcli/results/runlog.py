@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from mnistcli.recipe import Recipe
 
 
+def run_folders(parent: Path) -> list[Path]:
+    """Return the run folders in a folder, those of its sets (`*/s0`) too."""
+    return sorted(file.parent for depth in ("*", "*/s[0-9]*")
+                  for file in parent.glob(f"{depth}/recipe.yaml"))  # fmt: skip
+
+
 def create(folder: Path) -> None:
     """Make a folder where there is none.
 

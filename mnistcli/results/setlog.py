@@ -28,7 +28,7 @@ def run_folder(folder: Path, seeds: Sequence[int], seed: int) -> Path:
 
 
 def begin(folder: Path, head: Document, *, resume: bool) -> Document:
-    """Return the record that `head` names (launch, recipe_digest, seeds), or begin it.
+    """Return the record that `head` names (launch, recipe_digest, data, seeds), or begin it.
 
     A restart finds its own; rows of faults that it may mend are left out.
 
@@ -93,5 +93,5 @@ def finish(document: Document, limits: Limits, required: Sequence[str]) -> None:
     faults = [row["exit_code"] for row in rows if row["exit_code"]]
     missed = any(goal.failures(goal.judge_result(one, limits), required) for one in found)
     document["rows"] = rows
-    document["summary"] = result.summarise(found) if found else None
+    document["summary"] = result.summarise(found, limits) if found else None
     document["exit_code"] = faults[0] if faults else 3 * missed

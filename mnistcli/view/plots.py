@@ -1,6 +1,6 @@
 """PNG pictures of a run: its course, its confusion matrix and what it misread.
 
-The only owner of matplotlib, imported where a picture is drawn; figures without pyplot, so that
+Owns matplotlib with `scatter`, imported where a picture is drawn; figures without pyplot, so that
 nothing global is touched and no display is needed.
 """
 
@@ -51,7 +51,7 @@ def curves(history: Sequence[EpochMetrics], title: str, target: str) -> bytes:
     """
     last, split = history[-1], history[-1].split
     best = next(m for m in history if m.eval_correct == last.best_correct)
-    figure = _figure(7.5, 8.5)
+    figure = new_figure(7.5, 8.5)
     accuracy, loss, lr = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2, 1.4])
     epochs = [m.epoch for m in history]
     least = 50 / last.eval_total  # half a picture: an error of 0 has no place on the axis
@@ -80,7 +80,7 @@ def curves(history: Sequence[EpochMetrics], title: str, target: str) -> bytes:
     lr.set_xlabel("epoch (training figures: on augmented pictures; learning rate: at its end)")
     lr.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(f"{title}: last epoch {percent(last.accuracy)} on the {split} set")
-    return _png(figure)
+    return to_png(figure)
 
 
 def confusion(matrix: Sequence[Sequence[int]], title: str) -> bytes:
@@ -90,7 +90,7 @@ def confusion(matrix: Sequence[Sequence[int]], title: str) -> bytes:
     most = max(map(max, errors)) or 1
     total = sum(map(sum, matrix))
     wrong = sum(map(sum, errors))
-    figure = _figure(7, 6.6)
+    figure = new_figure(7, 6.6)
     axes = figure.subplots()
     image = axes.imshow(errors, cmap="Reds", vmin=0, vmax=most)
     for i, row in enumerate(matrix):
@@ -108,14 +108,14 @@ def confusion(matrix: Sequence[Sequence[int]], title: str) -> bytes:
     axes.set_ylabel("true digit")
     axes.set_title(f"{title}: {integer(wrong)} of {integer(total)} misread")
     figure.colorbar(image, ax=axes, label="misread pictures", shrink=0.8)
-    return _png(figure)
+    return to_png(figure)
 
 
 def misclassified(mistakes: Sequence[Mistake], title: str) -> bytes:
     """Draw a sheet of the surest mistakes, each with true → read as and confidence."""
     shown = mistakes[:_MOST]
     rows = max(1, -(-len(shown) // _ACROSS))
-    figure = _figure(10, 0.5 + 10 / (_CELL * _ACROSS) * _ROW * rows)
+    figure = new_figure(10, 0.5 + 10 / (_CELL * _ACROSS) * _ROW * rows)
     axes = figure.subplots()
     axes.set_axis_off()
     sheet = [[255] * (_CELL * _ACROSS) for _ in range(_ROW * rows)]
@@ -130,10 +130,10 @@ def misclassified(mistakes: Sequence[Mistake], title: str) -> bytes:
     all_of = "all" if len(shown) == len(mistakes) else f"the {len(shown)} surest of"
     which = f"{all_of} {integer(len(mistakes))} misread, true→read as, confidence"
     axes.set_title(f"{title}: {which if shown else 'no picture misread'}")
-    return _png(figure)
+    return to_png(figure)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, its size in inches."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its font cache is no news to a user
     try:
@@ -162,7 +162,7 @@ def _line(axes: Axes, epochs: Sequence[int], values: Sequence[float], name: str)
     axes.plot(epochs, values, dashes, color=color, marker=".", label=name)
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     data = io.BytesIO()

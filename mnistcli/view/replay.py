@@ -68,7 +68,7 @@ def terminal_svg(
         view(EpochFinished(metrics, result["epochs"], folder, done))
     checks = judge_result(result, limits)
     shown = result | {"run": folder, "goal": goal(checks)}
-    show_results(output, [shown], [checks])
+    show_results(output, [shown], [checks], limits)
     svg = screen.export_svg(title="mnistcli", theme=terminal_theme.MONOKAI)
     return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mnistcli.results import report
 from mnistcli.results.goal import Limits
 from mnistcli.results.literature import LABEL, POINTS
+from mnistcli.view.plots import new_figure, to_png
 from mnistcli.view.tables import Row
 
 if TYPE_CHECKING:
@@ -27,16 +23,13 @@ def scatter_png(rows: Sequence[Row]) -> bytes:
 
     Published networks and the goal are drawn only beside rows of MNIST's test pictures.
     """
-    figure = Figure(figsize=(12, 5.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 5.5)
     left, right = figure.subplots(1, 2)
     _draw_sizes(left, rows)
     _draw_course(right, rows)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    return picture.getvalue()
+    return to_png(figure)
 
 
 def _draw_sizes(axes: Axes, rows: Sequence[Row]) -> None:
@@ -51,6 +44,8 @@ def _draw_sizes(axes: Axes, rows: Sequence[Row]) -> None:
             row["parameters"], middle, yerr=reach, fmt="o", color=f"C{index}", capsize=3,
             markersize=6, zorder=3, label=_name(row),
         )  # fmt: skip
+    from matplotlib.ticker import FuncFormatter
+
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(FuncFormatter(_two_and_five))
@@ -80,6 +75,8 @@ def _draw_others(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _draw_course(axes: Axes, rows: Sequence[Row]) -> None:
     """Draw the mean accuracy of each row at each epoch, its least and most as a band."""
+    from matplotlib.ticker import MaxNLocator
+
     for index, row in enumerate(rows):
         course = report.course(row["results"])
         epochs = [point["epoch"] for point in course]
@@ -97,6 +94,8 @@ def _draw_course(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _scale(axes: Axes) -> None:
     """Show errors on a logarithmic axis as accuracies, the better the higher."""
+    from matplotlib.ticker import FuncFormatter
+
     axes.set_yscale("log")
     axes.set_ylim(*axes.get_ylim()[::-1])
     bottom, top = axes.get_ylim()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mnistcli.results.goal import Check
+from mnistcli.results.goal import Check, Limits
 from mnistcli.results.result import summarise
 from mnistcli.view.epochs import closing, sparkline
 from mnistcli.view.output import Output
@@ -56,7 +56,10 @@ _SEEDS = [
 
 
 def show_results(
-    output: Output, results: Sequence[dict[str, Any]], checks: Sequence[Sequence[Check]]
+    output: Output,
+    results: Sequence[dict[str, Any]],
+    checks: Sequence[Sequence[Check]],
+    limits: Limits,
 ) -> None:
     """Show one run's verdict, or several runs' table and summary, and what weakens the figures."""
     if len(results) == 1:
@@ -64,15 +67,15 @@ def show_results(
         _show_course(output, results[0])
     else:
         _show_seeds(output, results)
-        show_summary(output, results)
+        show_summary(output, summarise(results, limits))
     for result in results:
         output.result(_result_line(result))
     show_caveats(output, results[0])
 
 
-def show_summary(output: Output, results: Sequence[dict[str, Any]]) -> None:
+def show_summary(output: Output, summary: dict[str, Any]) -> None:
     """Show the statistics over several runs."""
-    print_table(output, _SUMMARY, [summarise(results)], title="", kind="summary")
+    print_table(output, _SUMMARY, [summary], title="", kind="summary")
 
 
 def show_caveats(output: Output, result: dict[str, Any]) -> None:
