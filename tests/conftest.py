@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -19,6 +20,10 @@ from mnistcli.cli import signals
 from mnistcli.cli.app import run
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint
+
+# A shell without job control starts background commands with SIGINT ignored: children inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
