@@ -92,6 +92,8 @@ def _link(existing: Path, name: Path) -> None:
             if error.errno not in _NO_LINKS:
                 raise
             shutil.copyfile(existing, link)  # a file system without hard links
+            with link.open("rb+") as copy:
+                os.fsync(copy.fileno())
         os.replace(link, name)
     finally:  # a rename between two names of one file does nothing, and leaves both
         link.unlink(missing_ok=True)

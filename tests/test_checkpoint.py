@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -104,3 +105,17 @@ def test_a_failed_write_is_explained_and_the_old_file_stays(
         write_atomically(path, b"two")
     assert path.read_bytes() == b"one"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_system_without_hard_links_keeps_the_previous_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "no hard links")
+
+    monkeypatch.setattr("os.link", refuse)
+    for data in (b"old", b"new"):
+        write_atomically(tmp_path / "file", data, keep_previous=True)
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert previous_of(tmp_path / "file").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
