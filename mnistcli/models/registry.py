@@ -52,6 +52,15 @@ MODELS = {
             "v3", "mnistcli.models.v3:build",
             parameters=7_820, mult_adds=2_431_352, reported_accuracy=99.37,
         ),
+        ModelEntry(
+            "v4", "mnistcli.models.learned_pool:v4", parameters=7_674, mult_adds=1_738_536
+        ),
+        ModelEntry(
+            "v5", "mnistcli.models.learned_pool:v5", parameters=4_608, mult_adds=985_032
+        ),
+        ModelEntry(
+            "v6", "mnistcli.models.learned_pool:v6", parameters=1_994, mult_adds=494_474
+        ),
     )
 }  # fmt: skip
 
