@@ -122,7 +122,7 @@ def _key(result: Result) -> tuple[Any, ...]:
 
 
 def _row(group: Sequence[Result]) -> Row:
-    first = group[0]
+    first, summary = group[0], summarise(group, Limits())
     shares = [result["last"]["accuracy"] for result in group]
     entry = MODELS.get(first["model"])
     on_mnist = (first["split"], first["data"]) == ("test", MNIST_DIGEST)
@@ -132,7 +132,8 @@ def _row(group: Sequence[Result]) -> Row:
         **{name: first[name] for name in (*same, "split", "data")},
         "recipe": " ".join([first["recipe"], *first["changes"]]),
         "seeds": [result["seed"] for result in group],
-        **summarise(group, Limits()),
+        **summary,
+        "last3": summary["gates"]["last3"],
         "best": max(result["best"]["accuracy"] for result in group),
         "images_per_second": median(result["images_per_second"] for result in group),
         "seconds_per_epoch": median(result["seconds_per_epoch"] for result in group),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from mnistcli import recipe as recipes
 from mnistcli.events import EpochMetrics
-from mnistcli.results.goal import GATES, Limits, judge_result
 from mnistcli.results.runlog import read_metrics
 
 if TYPE_CHECKING:
@@ -34,15 +33,6 @@ def words(result: Result) -> Notes:
     known = {text for said in packaged.values() for text in (said.target, said.analysis)}
     new = {} if own is None else {k: text for k, text in own if text and text not in known}
     return base.model_copy(update=new)
-
-
-def gates_passed(results: Sequence[Result]) -> dict[str, int]:
-    """Return for each gate how many runs pass it."""
-    passed = dict.fromkeys((gate for gate in GATES if gate != "goal"), 0)
-    for result in results:
-        for check in judge_result(result, Limits()):
-            passed[check.gate] += check.passed is True
-    return passed
 
 
 def course(results: Sequence[Result]) -> list[dict[str, Any]]:

@@ -80,8 +80,15 @@ def summarise(results: Sequence[dict[str, Any]], limits: Limits) -> dict[str, An
     """Return mean, 95 % interval, n, sd and least of the last epochs' accuracies, and the passes.
 
     The interval is Student's over several runs, and Wilson's over pictures for a single one.
+    `gates` counts the runs that pass each gate, `passes` those that pass all; `above` is the share
+    whose last epoch is above the target, with Wilson's interval over runs.
     """
     shares = [result["last"]["accuracy"] for result in results]
+    checks = [judge_result(result, limits) for result in results]
+    gates = {
+        alike[0].gate: sum(check.passed is True for check in alike)
+        for alike in zip(*checks, strict=True)
+    }
     several = len(shares) > 1
     return {
         "n": len(shares),
@@ -89,7 +96,10 @@ def summarise(results: Sequence[dict[str, Any]], limits: Limits) -> dict[str, An
         "interval": list(mean_interval(shares)) if several else results[0]["last"]["interval"],
         "sd": stdev(shares) if several else None,
         "min": min(shares),
-        "passes": sum(verdict(judge_result(result, limits)) == "PASS" for result in results),
+        "above": gates["accuracy"] / len(shares),
+        "above_interval": list(wilson(gates["accuracy"], len(shares))),
+        "gates": gates,
+        "passes": sum(verdict(one) == "PASS" for one in checks),
     }
 
 

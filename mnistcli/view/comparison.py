@@ -9,7 +9,16 @@ from dataclasses import replace
 from typing import Any
 
 from mnistcli.view.output import Output
-from mnistcli.view.tables import Column, Row, integer, interval, markdown, percent, print_table
+from mnistcli.view.tables import (
+    Column,
+    Row,
+    integer,
+    interval,
+    markdown,
+    percent,
+    print_table,
+    whole_percent,
+)
 
 HIDDEN = ("key", "by_seed", "results")
 _WIDTH = {"model": 15, "recipe": 20}  # of names on a terminal
@@ -21,6 +30,10 @@ def _plain_percent(share: float) -> str:
 
 def _points(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:+.3f}"
+
+
+def _spread(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.3f}"
 
 
 def _seconds(value: float) -> str:
@@ -56,7 +69,11 @@ def columns(*, difference: bool) -> list[Column]:
             lambda v: f"{100 * v[0]:.3f}..{100 * v[1]:.3f}",
             rank=1,
         ),
-        Column("best", "best (picked)", percent, _plain_percent, rank=4),
+        Column("sd", "sd", _spread, _plain_percent, rank=3),
+        Column("min", "min", percent, _plain_percent, rank=5),
+        Column("best", "best (picked)", percent, _plain_percent, rank=6),
+        Column("above", "> 99.4 %", whole_percent, lambda v: f"{100 * v:.1f}", rank=2),
+        Column("last3", "last 3", rank=7),
         Column("passes", "passes", rank=3),
         Column("seconds_per_epoch", "s/epoch", _seconds, _seconds, rank=6),
         Column(
@@ -152,8 +169,10 @@ def _flat(row: Row) -> dict[str, Any]:
     """Return a row without lists: an interval is two columns, seeds are separated by spaces."""
     flat: dict[str, Any] = {}
     for key, value in _public(row).items():
-        if key == "interval":
-            flat |= {"interval_low": value[0], "interval_high": value[1]}
+        if key.endswith("interval"):
+            flat |= {f"{key}_low": value[0], f"{key}_high": value[1]}
+        elif isinstance(value, dict):
+            flat |= {f"{key}_{name}": one for name, one in value.items()}
         elif isinstance(value, list):
             flat[key] = ("; " if key == "machines" else " ").join(map(str, value))
         else:

@@ -81,8 +81,7 @@ def _facts(row: Row) -> list[str]:
     if n > 1:
         spread += f", sd {100 * row['sd']:.3f}, least {percent(row['min'])}"
     training = sum(result["train_accuracy"] for result in results) / n
-    passed = report.gates_passed(results)
-    gates = ", ".join(f"{GATE_NAMES[gate]} {count} of {n}" for gate, count in passed.items())
+    gates = ", ".join(f"{GATE_NAMES[gate]} {count} of {n}" for gate, count in row["gates"].items())
     facts = [
         f"last epoch: {percent(row['mean'])} on {row['split']}, {spread}; "
         f"95 % interval {interval(row['interval'])}",

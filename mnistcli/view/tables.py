@@ -48,6 +48,21 @@ def interval(bounds: Sequence[float] | None) -> str:
     return "–" if bounds is None else f"{100 * bounds[0]:.2f}–{100 * bounds[1]:.2f}"
 
 
+def thousandths(share: float | None) -> str:
+    """Return 99.433 % for 0.99433, and a dash for None."""
+    return "–" if share is None else f"{100 * share:.3f} %"
+
+
+def whole_percent(share: float) -> str:
+    """Return 56 % for 5 of 9: a share of a few runs."""
+    return f"{100 * share:.0f} %"
+
+
+def whole_interval(bounds: Sequence[float]) -> str:
+    """Return 27–81 for such a share's interval."""
+    return f"{100 * bounds[0]:.0f}–{100 * bounds[1]:.0f}"
+
+
 def plain_interval(bounds: Sequence[float], digits: int = 2) -> str:
     """Return 99.29..99.58 for shares, as pipes get it."""
     return f"{100 * bounds[0]:.{digits}f}..{100 * bounds[1]:.{digits}f}"

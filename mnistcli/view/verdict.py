@@ -17,6 +17,9 @@ from mnistcli.view.tables import (
     plain_interval,
     plain_line,
     print_table,
+    thousandths,
+    whole_interval,
+    whole_percent,
 )
 
 BIASED = "notice: the recipe's learning rate follows test accuracy: its figures are biased upwards"
@@ -103,16 +106,14 @@ def _show_course(output: Output, result: dict[str, Any]) -> None:
             console.print(line, soft_wrap=True)
 
 
-def _thousandths(share: float) -> str:
-    return f"{100 * share:.3f} %"
-
-
 _SUMMARY = [
     Column("n", "n"),
-    Column("mean", "mean", _thousandths, lambda v: f"{100 * v:.3f}"),
+    Column("mean", "mean", thousandths, lambda v: f"{100 * v:.3f}"),
     Column("interval", "95 % interval", interval, lambda v: plain_interval(v, 3)),
-    Column("sd", "sd", _thousandths, lambda v: f"{100 * v:.3f}"),
+    Column("sd", "sd", thousandths, lambda v: f"{100 * v:.3f}"),
     Column("min", "min", percent, lambda v: f"{100 * v:.2f}"),
+    Column("above", "above target", whole_percent, lambda v: f"{100 * v:.1f}", rank=2),
+    Column("above_interval", "95 % interval", whole_interval, plain_interval, rank=3),
     Column("passes", "passes"),
 ]
 
