@@ -103,6 +103,7 @@ def _set_up(
     run = Run(
         plan.recipe, chosen, training, evaluation, setting.dataset.hashes, folder,
         outside.emit, group.agree(outside.should_stop), group,
+        None if setting.teacher is None else setting.teacher.model,
     )  # fmt: skip
     return run, current
 
@@ -145,6 +146,9 @@ def _write_result(
         "mult_adds": audited.mult_adds,
         "receptive_field": audited.receptive_field,
         "weights_sha256": checkpoint.weights_hash(current.evaluated.state_dict()),
+        "teacher_sha256": None
+        if run.teacher is None
+        else checkpoint.weights_hash(run.teacher.state_dict()),
         "data": data,
         "runtime": run.runtime.to_dict(),
         "versions": state.versions(),

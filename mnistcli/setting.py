@@ -18,6 +18,7 @@ from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Limits
 from mnistcli.results.resume import Resume
+from mnistcli.trained import Trained, open_teacher
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Outside:
 class Setting:
     """What all runs of a process share; `compiled` holds the network of each runtime for reuse.
 
-    `group` are the ranks that train each run together.
+    `group` are the ranks that train each run together, `teacher` what the recipe distils from.
     """
 
     dataset: mnist.Dataset
@@ -68,6 +69,7 @@ class Setting:
     outside: Outside
     compiled: dict[Runtime, nn.Module]
     group: Group = ALONE
+    teacher: Trained | None = None
 
     def parts(self, recipe: Recipe) -> tuple[mnist.Labelled, mnist.Labelled]:
         """Return the pictures to train on and to evaluate on, on the device."""
@@ -96,7 +98,8 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
         outside.emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
     if chosen.compile_reason is not None:
         outside.emit(Notice(f"not compiled: {chosen.compile_reason}"))
-    return Setting(dataset, chosen, outside, {})
+    teacher = open_teacher(plan.recipe, dataset.hashes, chosen)
+    return Setting(dataset, chosen, outside, {}, teacher=teacher)
 
 
 def restored_runtime(plan: Plan, saved: dict[str, Any], emit: Emit) -> Runtime:

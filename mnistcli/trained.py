@@ -92,6 +92,33 @@ def open_trained(target: str, model: str | None, chosen: Runtime) -> Trained:
     return Trained(placed, entry, recipe, *origin, path)
 
 
+def open_teacher(recipe: Recipe, data: dict[str, str], chosen: Runtime) -> Trained | None:
+    """Return the network that a recipe distils from, or None.
+
+    Whoever is judged on the validation split learns from a teacher that has not seen it either: a
+    registered name then means the reference weights NAME-val.
+
+    Raises:
+        ArtifactError: missing, damaged, or for another network.
+        UsageError: it knows the pictures that the run is judged on, or was trained on other data.
+    """
+    if recipe.distillation is None:
+        return None
+    target = recipe.distillation.teacher
+    if target in MODELS and recipe.validation:
+        target = str(packaged("checkpoints", "reference", f"{target}-val.pt"))
+    teacher = open_trained(target, None, chosen)
+    if recipe.validation and not teacher.recipe.validation:
+        raise UsageError(
+            "the teacher was trained on the validation pictures",
+            where=str(teacher.path),
+            hint="train it with --val",
+        )
+    if teacher.data != data:
+        raise UsageError("the teacher was trained on other pictures", where=str(teacher.path))
+    return teacher
+
+
 def _build_for(entry: ModelEntry, saved: dict[str, Any], path: Path) -> nn.Module:
     """Build the network that a checkpoint's weights are for; a registered one by its own name."""
     model_args = saved["recipe"]["model_args"]

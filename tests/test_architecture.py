@@ -19,8 +19,9 @@ LAYERS = (
     {"models", "data"},
     {"engine"},
     {"audit", "diagnosis", "results", "bench"},
+    {"trained"},
     {"setting"},
-    {"experiment", "missing", "trained", "rehearsal", "view"},
+    {"experiment", "missing", "rehearsal", "view"},
     {"runset"},
     {"cli", "__main__"},
 )

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnistcli.data.batches import steps_per_epoch, training_batches
 from mnistcli.data.mnist import Labelled
 from mnistcli.engine import checkpoint, machine, runtime
 from mnistcli.engine.evaluate import Evaluation, evaluate
+from mnistcli.engine.loss import loss as loss_of
 from mnistcli.engine.optim import lr_at, set_lr
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Runtime
@@ -33,7 +33,8 @@ class Run:
     """What a run is given: recipe, runtime, data on the device, its folder, and the outside.
 
     `should_stop` returns the number of a signal that asked to stop, or None; `group` are the ranks
-    that train this run together, of which the first alone evaluates and writes.
+    that train this run together, of which the first alone evaluates and writes; `teacher` is in
+    eval mode and takes no gradient.
     """
 
     recipe: Recipe
@@ -45,6 +46,7 @@ class Run:
     emit: Emit
     should_stop: Callable[[], int | None]
     group: Group = ALONE
+    teacher: nn.Module | None = None
 
     @property
     def split(self) -> Split:
@@ -101,8 +103,8 @@ def train_step(
     kind, dtype = run.runtime.torch_device.type, run.runtime.dtype
     with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
         logits = state.forward(images)
-    logits = logits.float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=run.recipe.label_smoothing)
+        taught = None if run.teacher is None else run.teacher(images)
+    loss = loss_of(run.recipe, logits, labels, taught)
     state.optimizer.zero_grad(set_to_none=True)
     loss, bad = _backward_and_update(run.group, state, loss)
     if state.average is not None:

@@ -61,6 +61,9 @@ MODELS = {
         ModelEntry(
             "v6", "mnistcli.models.learned_pool:v6", parameters=1_994, mult_adds=494_474
         ),
+        ModelEntry(
+            "teacher", "mnistcli.models.teacher:build", parameters=119_866, mult_adds=9_149_098
+        ),
     )
 }  # fmt: skip
 

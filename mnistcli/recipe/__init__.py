@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mnistcli.recipe.schema import (
         Adam,
         Augment,
+        Distillation,
         Muon,
         Notes,
         OneCycle,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adam",
     "Augment",
+    "Distillation",
     "Muon",
     "Notes",
     "OneCycle",

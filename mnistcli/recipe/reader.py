@@ -16,6 +16,7 @@ from mnistcli.recipe.schema import (
     Augment,
     Constant,
     Cosine,
+    Distillation,
     Muon,
     Notes,
     OneCycle,
@@ -212,6 +213,7 @@ def _keys_beside(parents: Sequence[str], values: dict[str, Any]) -> list[str]:
         "optim": (Sgd, Adam, Muon),
         "schedule": (OneCycle, Cosine, Constant, Plateau),
         "augment": (Augment,),
+        "distillation": (Distillation,),
         "notes": (Notes,),
     }
     for variant in variants.get(parents[0], ()):

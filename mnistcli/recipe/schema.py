@@ -108,6 +108,18 @@ class Augment(Section):
         return self.model_copy(update={name: getattr(self, name) * share for name in fields})
 
 
+class Distillation(Section):
+    """Learn from a trained network that reads the same augmented pictures.
+
+    `teacher` is a registered name, which means its reference weights, or a checkpoint's path. Its
+    loss counts `weight`, the labels' the rest; both are softened by `temperature`.
+    """
+
+    teacher: str = Field(min_length=1)
+    weight: float = Field(gt=0, le=1)
+    temperature: float = Field(ge=1, le=100)
+
+
 class Notes(Section):
     """What a person says about a run, for `report`: Markdown, decides no figure."""
 
@@ -137,6 +149,7 @@ class Recipe(Section):
     augment: Augment
     validation: bool = False
     patience_epochs: int | None = Field(default=None, ge=1)
+    distillation: Distillation | None = None
     notes: Notes | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
@@ -160,6 +173,8 @@ class Recipe(Section):
         values = self.model_dump(exclude={"seed"})
         if not self.augment.fade_epochs:
             del values["augment"]["fade_epochs"]
+        if self.distillation is None:
+            del values["distillation"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_yaml(self) -> str:

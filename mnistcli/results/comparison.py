@@ -27,19 +27,22 @@ MNIST_DIGEST = "c65580678af9"  # of the packaged files; a test holds it to them
 def gather(references: Sequence[str]) -> list[Result]:
     """Return the results that the references mean; without any, the published records.
 
-    A reference is a registered model, a recipe's name (`baseline/v3`), a run folder or its
-    `last.pt`, a folder of runs, a file of records (.jsonl), a glob of these, or a network whose
-    runs lie below ./checkpoints.
+    A reference is a registered model, a recipe's name (`baseline/v3`), a folder of recipes
+    (`study`), a run folder or its `last.pt`, a folder of runs, a file of records (.jsonl), a glob
+    of these, or a network whose runs lie below ./checkpoints. A model means its figures on the
+    test set: what was tried on the validation split goes by the recipe's name.
 
     Raises:
         ArtifactError: a reference means no finished run.
     """
-    records = list(published())
+    records = [r for r in published() if not r["changes"]]
+    figures = [r for r in records if r["split"] == "test"]
     if not references:
-        return [r for r in records if r["model"] in MODELS and not r["changes"]]
+        return [r for r in figures if r["model"] in MODELS]
     results: dict[str, Result] = {}  # a run that two references mean counts once
     for reference in references:
-        found = [r for r in records if reference in (r["model"], r["recipe"]) and not r["changes"]]
+        found = [r for r in figures if reference in (r["model"], r["recipe"])]
+        found = found or [r for r in records if f"{r['recipe']}/".startswith(f"{reference}/")]
         found = found or list(_on_disk(reference)) or list(_runs_of(reference))
         if not found:
             known = {name for r in records for name in (r["model"], r["recipe"])}
