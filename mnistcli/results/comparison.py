@@ -137,6 +137,7 @@ def _row(group: Sequence[Result]) -> Row:
         "seeds": [result["seed"] for result in group],
         **summary,
         "last3": summary["gates"]["last3"],
+        "distilled": first.get("teacher_sha256") is not None,
         "best": max(result["best"]["accuracy"] for result in group),
         "images_per_second": median(result["images_per_second"] for result in group),
         "seconds_per_epoch": median(result["seconds_per_epoch"] for result in group),

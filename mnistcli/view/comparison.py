@@ -144,6 +144,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
         said.append(
             f"learning rate follows test accuracy, figures biased upwards: {', '.join(biased)}"
         )
+    if taught := sorted({row["recipe"] for row in rows if row["distilled"]}):
+        said.append(f"distilled, the labels not the only source: {', '.join(taught)}")
     machines = sorted({machine for row in rows for machine in row["machines"]})
     return [*said, *(f"measured on: {machine}" for machine in machines)]
 
