@@ -111,3 +111,13 @@ def test_a_missing_teacher_is_an_artifact_error(cli: Cli, small_data: Path, tmp_
                distilling(tmp_path / "nowhere.pt"))  # fmt: skip
     assert done.returncode == 4, done.stderr
     assert "no checkpoint" in done.stderr
+
+
+def test_a_registered_teacher_stays_out_of_other_pictures(
+    cli: Cli, small_data: Path, teacher: Path
+) -> None:
+    for name, kept in (("teacher", False), (str(teacher), True)):
+        words = [*LINE, "--set", distilling(name), "--print-recipe"]
+        plain = "distillation: null"
+        assert plain not in cli(*words).stdout
+        assert (plain not in cli(*words, "--data-dir", small_data).stdout) is kept

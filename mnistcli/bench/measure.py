@@ -12,6 +12,7 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
+from torch import nn
 
 from mnistcli.audit import audit
 from mnistcli.bench import limits, pil
@@ -33,13 +34,18 @@ class Bench:
     """A network ready to be timed: built, compiled where decided, warmed up."""
 
     def __init__(
-        self, entry: ModelEntry, recipe: Recipe, chosen: Runtime, dataset: mnist.Dataset
+        self,
+        entry: ModelEntry,
+        recipe: Recipe,
+        chosen: Runtime,
+        dataset: mnist.Dataset,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.entry, self.recipe, self.runtime = entry, recipe, chosen
         self.training = dataset.train.to(chosen.torch_device)
         self.test = dataset.test.to(chosen.torch_device)
         self.state = state.create(entry, recipe, chosen)
-        self._hashes = dataset.hashes
+        self._hashes, self._teacher = dataset.hashes, teacher
         self.warmup_seconds = self._time(lambda: self.steps(8))
 
     @property
@@ -105,7 +111,7 @@ class Bench:
     def _run(self, folder: Path) -> Run:
         return Run(
             self.recipe, self.runtime, self.training, self.test, self._hashes, folder,
-            lambda _: None, lambda: None,
+            lambda _: None, lambda: None, teacher=self._teacher,
         )  # fmt: skip
 
     def _time(self, work: Callable[[], object]) -> float:

@@ -66,12 +66,14 @@ def bench(
     from mnistcli.bench.measure import Bench, measure
     from mnistcli.data import mnist
     from mnistcli.engine import runtime, state
+    from mnistcli.trained import open_teacher
 
     dataset = mnist.load()
     chosen = runtime.decide(runtime.Request(device, precision, compile, threads))
     images = recipe.epochs * len(dataset.train.labels)  # compiled where a whole run would be
     chosen = runtime.choose_compile(chosen, compile, images_to_train=images)
-    timed = Bench(entry, recipe, chosen, dataset)
+    taught = open_teacher(recipe, dataset.hashes, chosen)
+    timed = Bench(entry, recipe, chosen, dataset, None if taught is None else taught.model)
     report = measure(timed, steps=steps, versus=versus is not None)
     if growth:
         report["growth"] = grow(timed)

@@ -165,7 +165,7 @@ def _plan(reference: str, wanted: Wanted) -> Plan:
     is_recipe = reference in recipes.names() or Path(reference).suffix in (".yaml", ".yml")
     model, source = (None, reference) if is_recipe else (reference, None)
     changes = {} if wanted.epochs is None else {"epochs": wanted.epochs}
-    recipe = resolve_recipe(Asked(model, source, [], changes, False))
+    recipe = resolve_recipe(Asked(model, source, [], changes, False, wanted.data_dir))
     numbers = parse_seeds(wanted.seeds, recipe, alone=True)
     name, differing = recipes.describe(recipe)
     from mnistcli.engine.runtime import Request

@@ -20,13 +20,17 @@ _MAX_SEEDS = 10_000
 
 @dataclass(frozen=True)
 class Asked:
-    """What was typed: `options` maps dotted recipe keys to the values of their own options."""
+    """What was typed: `options` maps dotted recipe keys to the values of their own options.
+
+    `data_dir` says that the pictures are not the packaged MNIST.
+    """
 
     model: str | None
     recipe: str | None
     settings: list[str]
     options: dict[str, Any]
     resume: Literal[False, "auto"] | Path
+    data_dir: Path | None = None
 
 
 def parse_resume(text: str | None) -> Literal[False, "auto"] | Path:
@@ -43,7 +47,10 @@ def parse_resume(text: str | None) -> Literal[False, "auto"] | Path:
 
 
 def resolve_recipe(asked: Asked) -> Recipe:
-    """Return the recipe: the file or packaged one, then the model, `--set` and the options."""
+    """Return the recipe: the file or packaged one, then the model, `--set` and the options.
+
+    A registered teacher knows MNIST alone: for other pictures the recipe goes without it.
+    """
     if asked.model is not None:
         registry.resolve(asked.model)
     source = _source(asked)
@@ -56,6 +63,9 @@ def resolve_recipe(asked: Asked) -> Recipe:
             where=source,
             hint=f"say so yourself: --model {resolved.model}",
         )
+    taught = resolved.distillation
+    if asked.data_dir is not None and taught is not None and taught.teacher in registry.MODELS:
+        resolved = resolved.model_copy(update={"distillation": None})
     return resolved
 
 

@@ -168,7 +168,7 @@ def train(
         "patience_epochs": patience, "validation": val or None,
     }  # fmt: skip
     changes = {key: value for key, value in direct.items() if value is not None}
-    asked = Asked(model, recipe, settings, changes, parse_resume(resume))
+    asked = Asked(model, recipe, settings, changes, parse_resume(resume), data_dir)
     processes.check(jobs, max_restarts, parallel, asked.resume)
     resolved = resolve_recipe(asked)
     numbers = parse_seeds(seeds, resolved, alone=seed is None)

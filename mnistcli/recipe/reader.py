@@ -123,7 +123,7 @@ def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
     known = names()
     model = recipe.model if recipe.model in known else "v3"
     candidates = []
-    for name in (model, f"baseline/{model}"):
+    for name in (model, f"plain/{model}", f"baseline/{model}"):
         if name in known:
             packaged_recipe = load(name, model=recipe.model, options={"seed": recipe.seed})
             candidates.append((name, differences(packaged_recipe, recipe)))
