@@ -70,7 +70,7 @@ def audit(entry: ModelEntry, model_args: dict[str, Any]) -> Audit:
     """Build a throw-away copy of the network and count it for one picture [1, 1, 28, 28].
 
     Parameters are counted once however often they are used. Mult-adds are torchinfo's: those of
-    convolutions and linear layers, plus one for each batch-norm parameter.
+    convolutions and linear layers, plus one for each batch-norm parameter and linear bias.
     """
     # Weight initialisation draws from the global generator; an audit must not move it.
     with torch.random.fork_rng(devices=[]):

@@ -135,7 +135,7 @@ def complete(words: str) -> list[str]:
     ("words", "expected"),
     [
         ("tr", {"train"}),
-        ("train --model v", {"v1", "v2", "v3"}),
+        ("train --model v", {"v1", "v2", "v3", "v4", "v5", "v6"}),
         ("train --model v3 --recipe base", {"baseline/v1", "baseline/v2", "baseline/v3"}),
         ("train --model v3 --require ep", {"epochs"}),
         ("evaluate checkpoints/v3/20", {"checkpoints/v3/20261124-101500-s0"}),

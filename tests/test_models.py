@@ -20,7 +20,7 @@ PARAMETERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_by_layer_are_the_users(name: str) -> None:
     model = build(MODELS[name], {})
     leaves = [module for module in model.modules() if not any(module.children())]
@@ -40,6 +40,34 @@ def test_dropout_acts_in_training_only() -> None:
     images = torch.rand(4, 1, 28, 28)
     assert torch.equal(model.eval()(images), model(images))
     assert not torch.equal(model.train()(images), model(images))
+
+
+def test_the_learned_pooling_weighs_each_place_of_each_channel() -> None:
+    model = build(MODELS["v5"], {})
+    pool = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1)
+    features = torch.randn(3, 10, 7, 7)
+    expected = torch.einsum("nchw,chw->nc", features, pool.weight[:, 0])
+    assert torch.allclose(pool(features).flatten(1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "most"), [("v4", 8_000), ("v5", 5_000), ("v6", 2_000)])
+def test_the_new_networks_stay_below_their_budgets(name: str, most: int) -> None:
+    entry, v3 = MODELS[name], MODELS["v3"]
+    assert entry.parameters is not None
+    assert entry.parameters < most
+    assert entry.mult_adds is not None
+    assert v3.mult_adds is not None
+    assert entry.mult_adds <= v3.mult_adds
+
+
+def test_stages_are_channels_by_convolution() -> None:
+    model = build(MODELS["v4"], {"stages": "4-6 8"})
+    convolutions = [m.out_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert convolutions == [4, 6, 8, 8]
+    with pytest.raises(UsageError, match="two or three"):
+        build(MODELS["v4"], {"stages": "4-6"})
+    with pytest.raises(UsageError, match="can't be built"):
+        build(MODELS["v4"], {"stages": "4,6 8"})
 
 
 OWN = """

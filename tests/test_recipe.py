@@ -41,7 +41,7 @@ def test_every_packaged_recipe_loads_and_round_trips(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_is_named_with_its_path(setting: str, expected: str) -> None:
     with pytest.raises(UsageError) as caught:
-        recipe.load("v3", settings=[setting])
+        recipe.load("plain/v3", settings=[setting])
     assert expected in caught.value.what
 
 

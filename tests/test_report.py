@@ -12,11 +12,12 @@ from mnistcli import recipe
 from mnistcli.results import runlog
 
 README = Path(__file__).parents[1] / "README.md"
+STUDY = README.parent / "configs" / "study" / "README.md"
 
 
 def test_every_model_has_target_result_and_analysis(cli: Cli) -> None:
     text = cli("report").stdout
-    assert [line for line in text.splitlines() if line.startswith("## ")][-1] == "## v3"
+    assert [line for line in text.splitlines() if line.startswith("## ")][-1] == "## v6"
     sections = text.split("\n## ")[1:]
     assert len(sections) >= 6
     for section in sections:
@@ -92,6 +93,13 @@ def test_the_readmes_results_are_what_the_command_writes(cli: Cli, tmp_path: Pat
     shutil.copy(README, copy)
     assert cli("report", "--update", str(copy)).returncode == 0
     assert copy.read_text() == README.read_text()
+
+
+def test_the_studys_table_is_what_the_command_writes(cli: Cli, tmp_path: Path) -> None:
+    copy = tmp_path / "README.md"
+    shutil.copy(STUDY, copy)
+    assert cli("report", "study", "--update", str(copy)).returncode == 0
+    assert copy.read_text() == STUDY.read_text()
 
 
 @pytest.mark.parametrize("text", ["no markers", "<!-- results -->\n", None])

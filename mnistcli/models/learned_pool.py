@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-
-def unit(inputs: int, outputs: int) -> list[nn.Module]:
-    """Return convolution 3×3, batch normalisation, ReLU."""
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+from mnistcli.models.layers import unit
 
 
 def stack(stages: str) -> nn.Module:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-
-def unit(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-    """Return convolution 3×3, batch normalisation, ReLU."""
-    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+from mnistcli.models.layers import unit
 
 
 def build() -> nn.Module:

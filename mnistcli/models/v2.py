@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from mnistcli.models.layers import unit
 
-def unit(inputs: int, outputs: int, dropout: float) -> list[nn.Module]:
+
+def dropped(inputs: int, outputs: int, dropout: float) -> list[nn.Module]:
     """Return convolution 3×3, batch normalisation, ReLU, dropout, in this order."""
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.Dropout(dropout)]
+    return [*unit(inputs, outputs), nn.Dropout(dropout)]
 
 
 def transition() -> list[nn.Module]:
@@ -19,11 +20,11 @@ def transition() -> list[nn.Module]:
 def build(dropout: float = 0.0) -> nn.Module:
     """Return v2: [N, 1, 28, 28] → logits [N, 10]."""
     return nn.Sequential(
-        *unit(1, 8, dropout), *unit(8, 10, dropout), *unit(10, 16, dropout),  # block 1, 28×28
+        *dropped(1, 8, dropout), *dropped(8, 10, dropout), *dropped(10, 16, dropout),  # 28×28
         *transition(),
-        *unit(8, 8, dropout), *unit(8, 10, dropout), *unit(10, 16, dropout),  # block 2, 14×14
+        *dropped(8, 8, dropout), *dropped(8, 10, dropout), *dropped(10, 16, dropout),  # 14×14
         *transition(),
-        nn.Conv2d(8, 16, 3, padding=1, bias=False),  # block 3, 7×7
+        nn.Conv2d(8, 16, 3, padding=1, bias=False),  # 7×7
         nn.AdaptiveAvgPool2d(1),
         nn.Conv2d(16, 10, 1, bias=False),
         nn.Flatten(),

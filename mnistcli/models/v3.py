@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mnistcli.models.layers import unit
+
 
 class SkipAdd(nn.Module):
     """Add a feature map of twice the size, resampled to the nearest (every second) pixel.
@@ -14,12 +16,6 @@ class SkipAdd(nn.Module):
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
         """Return features [N, C, H, W] + skip [N, C, 2H, 2W] at its even rows and columns."""
         return features + skip[:, :, ::2, ::2]
-
-
-def unit(inputs: int, outputs: int) -> list[nn.Module]:
-    """Return convolution 3×3, batch normalisation, ReLU."""
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 class V3(nn.Module):

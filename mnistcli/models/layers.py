@@ -1,0 +1,11 @@
+"""What several networks are made of."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def unit(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+    """Return convolution 3×3 without bias, batch normalisation, ReLU, in this order."""
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
