@@ -219,6 +219,7 @@ def _report(
         "picked_on": trained.picked_on,
         "seed": trained.recipe.seed,
         "follows_test": follows_test(trained.recipe),
+        "distilled": trained.recipe.distillation is not None,
         "trained_on_this_data": same_data,
         "split": split,
         **accuracy_dict(found.correct, found.total),

@@ -20,7 +20,7 @@ from mnistcli.view.tables import (
     plain_line,
     print_table,
 )
-from mnistcli.view.verdict import BIASED, show_goal
+from mnistcli.view.verdict import BIASED, DISTILLED, show_goal
 
 
 def _plain_percent(share: float) -> str:
@@ -79,6 +79,8 @@ def show_evaluation(
         output.talk("notice: evaluated on other data than it was trained on (see --data-dir)")
     if report["follows_test"]:
         output.talk(BIASED)
+    if report["distilled"]:
+        output.talk(DISTILLED)
 
 
 def predictions_csv(

@@ -96,6 +96,8 @@ def _facts(row: Row) -> list[str]:
     ]
     if row["reported"] is not None:
         facts.append(f"the user's own report: {row['reported']:.2f} % (best epoch, picked on test)")
+    if row["distilled"]:
+        facts.append("distilled: a larger network taught it, beside the labels")
     if row["follows_test"]:
         facts.append("the learning rate follows test accuracy: the figures are biased upwards")
     return facts

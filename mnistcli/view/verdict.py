@@ -22,6 +22,7 @@ from mnistcli.view.tables import (
     whole_percent,
 )
 
+DISTILLED = "notice: distilled: a larger network taught it, beside the labels"
 BIASED = "notice: the recipe's learning rate follows test accuracy: its figures are biased upwards"
 
 GATE_NAMES = {
@@ -85,6 +86,8 @@ def show_caveats(output: Output, result: dict[str, Any]) -> None:
     """Say what weakens a run's figures."""
     if result["follows_test"]:
         output.talk(BIASED)
+    if result.get("teacher_sha256") is not None:
+        output.talk(DISTILLED)
     if result["split"] == "validation":
         output.talk(
             "notice: judged on the validation split; `mnistcli evaluate RUN` reads the test set"
