@@ -32,10 +32,21 @@ def test_the_floor_is_the_arithmetic_at_the_machines_peak(cli: Cli) -> None:
     report = document(done.stdout)
     limit = report["limit"]
     assert limit["mult_adds"] == MODELS["v1"].mult_adds
+    assert limit["teacher_mult_adds"] == 0
     operations = 6 * limit["mult_adds"] * 469 * 128  # forward and two gradients
     assert limit["floor_seconds"] == pytest.approx(operations / limit["matmul_gflops"] / 1e9)
     assert limit["share"] == pytest.approx(limit["floor_seconds"] / report["epoch_seconds"]["step"])
     assert 0 < limit["share"] < 1
+
+
+def test_a_teachers_reading_counts(cli: Cli) -> None:
+    line = ["bench", "v1", "--steps", "2", "--compile", "off", "--json", "--recipe", "v3"]
+    report = document(cli(*line).stdout)
+    limit = report["limit"]
+    assert report["recipe"].startswith("v3")
+    assert limit["teacher_mult_adds"] == MODELS["teacher"].mult_adds
+    operations = 2 * (3 * limit["mult_adds"] + limit["teacher_mult_adds"]) * 469 * 128
+    assert limit["floor_seconds"] == pytest.approx(operations / limit["matmul_gflops"] / 1e9)
 
 
 def test_growth_trains_as_many_pictures_as_it_says(dataset: mnist.Dataset) -> None:

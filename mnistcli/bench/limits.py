@@ -8,9 +8,8 @@ import torch
 
 from mnistcli.engine.runtime import Runtime, wait_for_device
 
-# forward, gradient of the input, gradient of the weights: one product each, two operations a
-# multiply-add
-FLOPS_PER_MULT_ADD = 2 * 3
+FLOPS_PER_MULT_ADD = 2
+TRAINING_PASSES = 3  # forward, gradient of the input, gradient of the weights: one product each
 
 
 def matmul_gflops(runtime: Runtime, dtype: torch.dtype) -> float:
@@ -27,6 +26,10 @@ def matmul_gflops(runtime: Runtime, dtype: torch.dtype) -> float:
     return 2 * side**3 / best / 1e9
 
 
-def floor_seconds(mult_adds: int, images: int, gflops: float) -> float:
-    """Return the time of an epoch's arithmetic at the matrix-product peak."""
+def floor_seconds(trained: int, read: int, images: int, gflops: float) -> float:
+    """Return the time of an epoch's arithmetic at the matrix-product peak.
+
+    Mult-adds for one picture: `trained` of the network, `read` of the teacher that it learns from.
+    """
+    mult_adds = trained * TRAINING_PASSES + read
     return mult_adds * FLOPS_PER_MULT_ADD * images / (gflops * 1e9)

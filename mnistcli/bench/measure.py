@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -30,6 +30,13 @@ _ROUNDS = 3
 _LATENCY_CALLS = 200
 
 
+class Taught(NamedTuple):
+    """What a recipe distils from: the network, and its mult-adds for one picture."""
+
+    network: nn.Module
+    mult_adds: int
+
+
 class Bench:
     """A network ready to be timed: built, compiled where decided, warmed up."""
 
@@ -39,13 +46,13 @@ class Bench:
         recipe: Recipe,
         chosen: Runtime,
         dataset: mnist.Dataset,
-        teacher: nn.Module | None = None,
+        taught: Taught | None = None,
     ) -> None:
         self.entry, self.recipe, self.runtime = entry, recipe, chosen
         self.training = dataset.train.to(chosen.torch_device)
         self.test = dataset.test.to(chosen.torch_device)
         self.state = state.create(entry, recipe, chosen)
-        self._hashes, self._teacher = dataset.hashes, teacher
+        self._hashes, self.taught = dataset.hashes, taught
         self.warmup_seconds = self._time(lambda: self.steps(8))
 
     @property
@@ -111,7 +118,7 @@ class Bench:
     def _run(self, folder: Path) -> Run:
         return Run(
             self.recipe, self.runtime, self.training, self.test, self._hashes, folder,
-            lambda _: None, lambda: None, teacher=self._teacher,
+            lambda _: None, lambda: None, teacher=self.taught and self.taught.network,
         )  # fmt: skip
 
     def _time(self, work: Callable[[], object]) -> float:
@@ -175,12 +182,14 @@ def machine_limit(bench: Bench, step_seconds: float) -> dict[str, Any]:
     """
     gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
     mult_adds = audit(bench.entry, bench.recipe.model_args).mult_adds
+    taught = bench.taught.mult_adds if bench.taught is not None else 0
     images = bench.epoch_steps * bench.recipe.batch_size
-    floor = limits.floor_seconds(mult_adds, images, gflops)
+    floor = limits.floor_seconds(mult_adds, taught, images, gflops)
     return {
         "precision": bench.runtime.precision,
         "matmul_gflops": gflops,
         "mult_adds": mult_adds,
+        "teacher_mult_adds": taught,
         "floor_seconds": floor,
         "share": floor / step_seconds,
     }

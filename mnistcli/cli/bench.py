@@ -34,6 +34,14 @@ def bench(
         str,
         typer.Argument(help="What to time.", autocompletion=options.complete_models),
     ] = "v3",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Packaged name (plain/v3) or YAML file.",
+            autocompletion=options.complete_recipes,
+            show_default="the model's own",
+        ),
+    ] = None,
     versus: Annotated[
         Literal["baseline"] | None,
         typer.Option(
@@ -61,20 +69,25 @@ def bench(
 ) -> None:
     """Measure training and evaluation speed, and where an epoch's time goes."""
     entry = resolve(model)
-    recipe = recipes.load(model if model in MODELS else "v3", model=model)
+    asked = recipes.load(recipe or (model if model in MODELS else "v3"), model=model)
+    from mnistcli.audit import audit
     from mnistcli.bench.growth import growth as grow
-    from mnistcli.bench.measure import Bench, measure
+    from mnistcli.bench.measure import Bench, Taught, measure
     from mnistcli.data import mnist
     from mnistcli.engine import runtime, state
     from mnistcli.trained import open_teacher
 
     dataset = mnist.load()
     chosen = runtime.decide(runtime.Request(device, precision, compile, threads))
-    images = recipe.epochs * len(dataset.train.labels)  # compiled where a whole run would be
+    images = asked.epochs * len(dataset.train.labels)  # compiled where a whole run would be
     chosen = runtime.choose_compile(chosen, compile, images_to_train=images)
-    taught = open_teacher(recipe, dataset.hashes, chosen)
-    timed = Bench(entry, recipe, chosen, dataset, None if taught is None else taught.model)
+    teacher, taught = open_teacher(asked, dataset.hashes, chosen), None
+    if teacher is not None:
+        cost = audit(teacher.entry, teacher.recipe.model_args).mult_adds
+        taught = Taught(teacher.model, cost)
+    timed = Bench(entry, asked, chosen, dataset, taught)
     report = measure(timed, steps=steps, versus=versus is not None)
+    report["recipe"] = " ".join([recipes.describe(asked)[0], *recipes.describe(asked)[1]])
     if growth:
         report["growth"] = grow(timed)
     where = {"runtime": chosen.to_dict(), "versions": state.versions()}

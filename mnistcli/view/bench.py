@@ -24,6 +24,7 @@ _ms = "{:.2f}".format
 
 _COLUMNS = [
     Column("model", "model", left=True),
+    Column("recipe", "recipe", left=True, rank=1),
     Column("images_per_second", "train img/s", _rate, _plain_rate),
     Column("evaluation_images_per_second", "evaluate img/s", _rate, _plain_rate, rank=2),
     Column("baseline_images_per_second", "user's img/s", _rate, _plain_rate, rank=3),
