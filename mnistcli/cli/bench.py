@@ -69,7 +69,8 @@ def bench(
 ) -> None:
     """Measure training and evaluation speed, and where an epoch's time goes."""
     entry = resolve(model)
-    asked = recipes.load(recipe or (model if model in MODELS else "v3"), model=model)
+    name = recipe or (model if model in MODELS else "v3")
+    asked = recipes.load(name, model=model)
     from mnistcli.audit import audit
     from mnistcli.bench.growth import growth as grow
     from mnistcli.bench.measure import Bench, Taught, measure
@@ -87,9 +88,8 @@ def bench(
         taught = Taught(teacher.model, cost)
     timed = Bench(entry, asked, chosen, dataset, taught)
     report = measure(timed, steps=steps, versus=versus is not None)
-    report["recipe"] = " ".join([recipes.describe(asked)[0], *recipes.describe(asked)[1]])
     if growth:
         report["growth"] = grow(timed)
-    where = {"runtime": chosen.to_dict(), "versions": state.versions()}
+    where = {"recipe": name, "runtime": chosen.to_dict(), "versions": state.versions()}
     output = Output("bench", json, quiet, progress)
     show_bench(output, report | where | {"machine": machine(where)})
