@@ -17,6 +17,7 @@ from mnistcli.view.tables import (
     markdown,
     percent,
     print_table,
+    thousandths,
     whole_percent,
 )
 
@@ -61,7 +62,7 @@ def columns(*, difference: bool) -> list[Column]:
         Column("epochs", "epochs", rank=5),
         Column("split", "split", left=True, rank=10),
         Column("n", "n"),
-        Column("mean", "last epoch", percent, _plain_percent),
+        Column("mean", "last epoch", thousandths, _plain_percent),
         Column(
             "interval",
             "95 % interval",
