@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TICKS = (10, 50, 75, 90, 95, 98, 99, 99.2, 99.4, 99.5, 99.6, 99.7, 99.8)
+_COLOURS = 10  # of the cycle; who comes after the tenth gets another mark and line
+_MARKERS, _LINES = "oD^", ("-", "--", ":")
 _LEAST_ERROR = 1e-4  # a run without an error still has a place on a logarithmic axis
 
 
@@ -41,7 +43,7 @@ def _draw_sizes(axes: Axes, rows: Sequence[Row]) -> None:
         middle = _error(row["mean"])
         reach = [[middle - _error(high)], [_error(low) - middle]]
         axes.errorbar(
-            row["parameters"], middle, yerr=reach, fmt="o", color=f"C{index}", capsize=3,
+            row["parameters"], middle, yerr=reach, fmt=_marker(index), color=f"C{index}", capsize=3,
             markersize=6, zorder=3, label=_name(row),
         )  # fmt: skip
     from matplotlib.ticker import FuncFormatter
@@ -83,7 +85,13 @@ def _draw_course(axes: Axes, rows: Sequence[Row]) -> None:
         mean, least, most = (
             [_error(point[key]) for point in course] for key in ("mean", "least", "most")
         )
-        axes.plot(epochs, mean, color=f"C{index}", marker=".")
+        axes.plot(
+            epochs,
+            mean,
+            color=f"C{index}",
+            marker=".",
+            linestyle=_LINES[index // _COLOURS % len(_LINES)],
+        )
         if row["n"] > 1:
             axes.fill_between(epochs, least, most, color=f"C{index}", alpha=0.2, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -105,6 +113,10 @@ def _scale(axes: Axes) -> None:
     axes.set_yticks([], minor=True)
     axes.set_ylabel("accuracy")
     axes.grid(True, axis="y", color="0.92")
+
+
+def _marker(index: int) -> str:
+    return _MARKERS[index // _COLOURS % len(_MARKERS)]
 
 
 def _error(share: float) -> float:
