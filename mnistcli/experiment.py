@@ -18,7 +18,7 @@ from mnistcli.errors import ArtifactError, DivergedError
 from mnistcli.events import RunKept, RunRecorded, RunStarted
 from mnistcli.results import goal, result, runlog
 from mnistcli.results.confusion import confusion
-from mnistcli.results.resume import Saved, locate, open_run
+from mnistcli.results.resume import TEACHER, Saved, locate, open_run
 from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
 
 
@@ -31,7 +31,7 @@ def run_seeds(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
 def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
     """Train one seed in its own folder, or return the result that is there already."""
     plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
-    hashes, emit = setting.dataset.hashes, setting.outside.emit
+    hashes, emit = setting.hashes, setting.outside.emit
     folder = locate(plan.recipe, plan.out_of(seed), plan.resume, hashes)
     with runlog.lock(folder):
         saved = open_run(folder, plan.recipe, plan.resume, hashes, emit)
@@ -101,9 +101,9 @@ def _set_up(
         state.restore(current, saved, where=str(folder))
     current.forward = group.wrap(current.model, chosen.torch_device)
     run = Run(
-        plan.recipe, chosen, training, evaluation, setting.dataset.hashes, folder,
+        plan.recipe, chosen, training, evaluation, setting.hashes, folder,
         outside.emit, group.agree(outside.should_stop), group,
-        None if setting.teacher is None else setting.teacher.model,
+        None if setting.teacher is None else runtime.place(setting.teacher.model, chosen),
     )  # fmt: skip
     return run, current
 
@@ -146,9 +146,7 @@ def _write_result(
         "mult_adds": audited.mult_adds,
         "receptive_field": audited.receptive_field,
         "weights_sha256": checkpoint.weights_hash(current.evaluated.state_dict()),
-        "teacher_sha256": None
-        if run.teacher is None
-        else checkpoint.weights_hash(run.teacher.state_dict()),
+        "teacher_sha256": run.data_hashes.get(TEACHER),
         "data": data,
         "runtime": run.runtime.to_dict(),
         "versions": state.versions(),

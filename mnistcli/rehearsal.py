@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mnistcli.audit import audit
-from mnistcli.data import mnist
 from mnistcli.data.batches import steps_per_epoch
-from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import EnvironmentFault
 from mnistcli.events import Emit
 from mnistcli.results.goal import Check, judge_epochs, judge_parameters
 from mnistcli.results.resume import foresee, new_folder, peek
-from mnistcli.setting import Outside, Plan, prepare, restored_runtime
+from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
 
 
 def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
@@ -24,7 +22,6 @@ def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
         MnistcliError: whatever would stop the first run before its first step.
     """
     setting = prepare(plan, Outside(emit, lambda: None))
-    dataset, chosen = setting.dataset, setting.runtime
     recipe, counted = plan.recipe, audit(plan.entry, plan.recipe.model_args)
     training, evaluation = (len(part.labels) for part in setting.parts(recipe))
     steps = steps_per_epoch(training, recipe.batch_size)
@@ -42,24 +39,22 @@ def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
         "train_images": training,
         "split": "validation" if recipe.validation else "test",
         "evaluation_images": evaluation,
-        "data": dataset.digest,
-        "runs": [_run(plan, seed, dataset, chosen, emit) for seed in plan.seeds],
+        "data": setting.dataset.digest,
+        "runs": [_run(plan, seed, setting, emit) for seed in plan.seeds],
     }
     epochs = judge_epochs(recipe.epochs, plan.limits)
     return report, [judge_parameters(counted.parameters, plan.limits), epochs]
 
 
-def _run(
-    plan: Plan, seed: int, dataset: mnist.Dataset, chosen: Runtime, emit: Emit
-) -> dict[str, Any]:
+def _run(plan: Plan, seed: int, setting: Setting, emit: Emit) -> dict[str, Any]:
     """Return a seed's folder, what is in it already, and the runtime it would get."""
     recipe = plan.recipe.model_copy(update={"seed": seed})
-    folder = foresee(recipe, plan.out_of(seed), plan.resume, dataset.hashes)
+    folder = foresee(recipe, plan.out_of(seed), plan.resume, setting.hashes)
     place = folder or new_folder(recipe, f"s{seed}")
     _check_writable(place)
-    saved = None
+    saved, chosen = None, setting.runtime
     if place.exists():
-        saved = peek(place, recipe, plan.resume, dataset.hashes, emit)
+        saved = peek(place, recipe, plan.resume, setting.hashes, emit)
     if saved is not None and saved["training"] is not None:
         chosen = restored_runtime(plan, saved, emit)
     started = "finished" if saved is not None and saved["training"] is None else "continued"

@@ -17,7 +17,7 @@ from mnistcli.events import Emit, Notice
 from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Limits
-from mnistcli.results.resume import Resume
+from mnistcli.results.resume import TEACHER, Resume
 from mnistcli.trained import Trained, open_teacher
 
 
@@ -70,6 +70,13 @@ class Setting:
     compiled: dict[Runtime, nn.Module]
     group: Group = ALONE
     teacher: Trained | None = None
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """What the runs learn from: the files' hashes, and that of the teacher's weights."""
+        if self.teacher is None:
+            return self.dataset.hashes
+        return self.dataset.hashes | {TEACHER: self.teacher.weights_sha256}
 
     def parts(self, recipe: Recipe) -> tuple[mnist.Labelled, mnist.Labelled]:
         """Return the pictures to train on and to evaluate on, on the device."""

@@ -42,6 +42,11 @@ class Trained:
     path: Path
 
     @property
+    def weights_sha256(self) -> str:
+        """The hash of the weights, as a run records it."""
+        return checkpoint.weights_hash(self.model.state_dict())
+
+    @property
     def parameters(self) -> int:
         """The number of parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
@@ -87,7 +92,8 @@ def open_trained(target: str, model: str | None, chosen: Runtime) -> Trained:
     recipe = validate(saved["recipe"], where=str(path))
     network = _build_for(entry, saved, path)
     checkpoint.load_weights(network, saved["weights"], where=str(path))
-    origin = saved["history"], saved["data"], saved.get("picked_on")
+    data = {name: found for name, found in saved["data"].items() if name in mnist.FILES}
+    origin = saved["history"], data, saved.get("picked_on")
     placed = runtime.place(network, chosen).eval().requires_grad_(False)
     return Trained(placed, entry, recipe, *origin, path)
 
@@ -95,28 +101,46 @@ def open_trained(target: str, model: str | None, chosen: Runtime) -> Trained:
 def open_teacher(recipe: Recipe, data: dict[str, str], chosen: Runtime) -> Trained | None:
     """Return the network that a recipe distils from, or None.
 
-    Whoever is judged on the validation split learns from a teacher that has not seen it either: a
-    registered name then means the reference weights NAME-val.
+    A registered name means its reference weights, and for a run that is judged on the validation
+    split NAME-val, the weights of a teacher that has not seen it either.
 
     Raises:
-        ArtifactError: missing, damaged, or for another network.
-        UsageError: it knows the pictures that the run is judged on, or was trained on other data.
+        ArtifactError: missing, damaged, for another network, or trained on other data.
+        UsageError: no registered network, or one that knows the pictures that the run is judged on.
     """
     if recipe.distillation is None:
         return None
     target = recipe.distillation.teacher
     if target in MODELS and recipe.validation:
-        target = str(packaged("checkpoints", "reference", f"{target}-val.pt"))
+        target = _held_out(target)
+    if (stored := checkpoint.read(find(target))["model"]) not in MODELS:
+        what = f"{target} holds the own network {stored!r}; a teacher is a registered one"
+        raise UsageError(what, hint=", ".join(MODELS))
     teacher = open_trained(target, None, chosen)
+    where = str(teacher.path)
     if recipe.validation and not teacher.recipe.validation:
+        what = "the teacher was trained on the validation pictures"
+        raise UsageError(what, where=where, hint="train it with --val and name its run folder")
+    if teacher.picked_on == "test" or follows_test(teacher.recipe):
+        what = "the teacher was chosen by its figures on the test set"
         raise UsageError(
-            "the teacher was trained on the validation pictures",
-            where=str(teacher.path),
-            hint="train it with --val",
+            what, where=where, hint="a run's last.pt, its recipe blind to the test set"
         )
     if teacher.data != data:
-        raise UsageError("the teacher was trained on other pictures", where=str(teacher.path))
+        hint = "--set distillation=null, or a teacher trained with this --data-dir"
+        raise ArtifactError("the teacher was trained on other data", where=where, hint=hint)
     return teacher
+
+
+def _held_out(name: str) -> str:
+    """Return the reference weights of a network that was trained without the validation split."""
+    path = packaged("checkpoints", "reference", f"{name}-val.pt")
+    if not path.is_file():
+        raise ArtifactError(
+            f"no reference weights of {name} trained without the validation pictures",
+            hint=f"mnistcli train --model {name} --val, and name its run folder as teacher",
+        )
+    return str(path)
 
 
 def _build_for(entry: ModelEntry, saved: dict[str, Any], path: Path) -> nn.Module:

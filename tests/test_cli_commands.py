@@ -15,7 +15,7 @@ from PIL import Image
 from mnistcli.data import mnist
 from mnistcli.engine import machine
 from mnistcli.files import packaged
-from mnistcli.models.registry import MODELS
+from mnistcli.models.registry import COMPARED, MODELS
 from mnistcli.results.comparison import MNIST_DIGEST, gather, rows
 from mnistcli.results.runlog import read_json
 from mnistcli.view.comparison import to_markdown
@@ -32,7 +32,7 @@ def test_summary_counts_v2_and_passes_its_budget(cli: Cli) -> None:
 def test_summary_of_all_is_one_document(cli: Cli) -> None:
     models = document(cli("summary", "--json", "v1", "v2", "v3").stdout)["models"]
     assert [model["parameters"] for model in models] == [6536, 6704, 7820]
-    assert len(cli("summary").stdout.splitlines()) == len(MODELS)
+    assert len(cli("summary").stdout.splitlines()) == len(COMPARED)
 
 
 def test_summary_enforces_another_budget(cli: Cli) -> None:
@@ -207,7 +207,7 @@ def test_an_incomplete_result_is_named(cli: Cli, tmp_path: Path) -> None:
 def test_compare_without_arguments_shows_the_records(cli: Cli) -> None:
     done = cli("compare", "--format", "csv")
     table = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert {row["model"] for row in table} == set(MODELS)
+    assert {row["model"] for row in table} == set(COMPARED)
     assert {row["recipe"] for row in table} >= {"v1", "v2", "v3", "baseline/v3"}
     assert cli("compare", "nothing").returncode == 4
 

@@ -6,7 +6,10 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
 from mnistcli import files
+from mnistcli.models.registry import COMPARED
 from mnistcli.results.comparison import gather, rows
 
 
@@ -21,3 +24,24 @@ def test_thousands_of_runs_are_compared_in_seconds(tmp_path: Path) -> None:
     names = [str(folder) for folder in folders]
     assert [row["n"] for row in rows(gather([*names, str(tmp_path / "*")]))] == [6000]
     assert time.monotonic() - started < 10
+
+
+def test_a_model_means_its_test_figures_and_a_folder_its_recipes() -> None:
+    assert {record["split"] for record in gather(["v3"])} == {"test"}
+    tried = gather(["study"])
+    assert {record["split"] for record in tried} == {"validation"}
+    assert {record["recipe"].partition("/")[0] for record in tried} == {"study"}
+    assert {record["model"] for record in gather([])} == set(COMPARED)
+
+
+def test_a_row_says_how_many_runs_pass_each_gate_and_how_sure_their_share_is() -> None:
+    row = next(row for row in rows(gather(["plain/v3"])) if row["recipe"] == "plain/v3")
+    assert row["gates"] == {"params": 9, "epochs": 9, "accuracy": 5, "last3": 5}
+    assert (row["passes"], row["last3"], row["above"]) == (5, 5, pytest.approx(5 / 9))
+    assert row["above_interval"] == pytest.approx([0.2667, 0.8112], abs=1e-4)  # Wilson
+
+
+def test_runs_of_different_teachers_are_different_rows() -> None:
+    first, second, *_ = gather(["plain/v3"])
+    assert len(rows([first, second])) == 1
+    assert len(rows([first, second | {"teacher_sha256": "a"}])) == 2

@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Cli, weights_of
+from conftest import Cli, document, weights_of
 
+from mnistcli.data.mnist import FILES
+from mnistcli.engine import checkpoint
 from mnistcli.engine.loss import loss
+from mnistcli.engine.runtime import Request, decide
+from mnistcli.errors import ArtifactError
+from mnistcli.files import packaged
 from mnistcli.recipe import Recipe, load
+from mnistcli.results.comparison import published
+from mnistcli.trained import open_teacher
 
 LINE = ["train", "--model", "v3", "--epochs", "2", "--batch-size", "32", "--threads", "1"]
 
@@ -20,9 +27,11 @@ def distilling(teacher: Path | str, weight: float = 0.5) -> str:
     return f"distillation={{teacher: {teacher}, weight: {weight}, temperature: 2.0}}"
 
 
-def recipe(weight: float, temperature: float) -> Recipe:
-    settings = [f"distillation={{teacher: v3, weight: {weight}, temperature: {temperature}}}"]
-    return load("v3", settings=settings)
+def recipe(
+    weight: float, temperature: float, teacher: str = "teacher", *, validation: bool = False
+) -> Recipe:
+    taught = f"distillation={{teacher: {teacher}, weight: {weight}, temperature: {temperature}}}"
+    return load("v3", settings=[taught], options={"validation": validation})
 
 
 def softmax(values: list[float], temperature: float) -> list[float]:
@@ -51,8 +60,8 @@ def test_a_student_that_says_the_same_has_no_soft_loss() -> None:
 
 
 def test_without_a_recipe_for_it_the_digest_is_the_old_one() -> None:
-    assert load("v3", settings=["distillation=null"]).digest() == load("v3").digest()
-    assert recipe(0.5, 2.0).digest() != load("v3").digest()
+    assert load("plain/v3").digest() == "6092f17113c4"  # of records older than distillation
+    assert recipe(0.5, 2.0).digest() != recipe(0.6, 2.0).digest()
 
 
 @pytest.fixture
@@ -102,8 +111,8 @@ def test_a_teacher_of_other_pictures_is_refused(
 ) -> None:
     done = cli(*LINE, "--data-dir", tiny_data, "--out", tmp_path / "x", "--set",
                distilling(teacher), "--dry-run")  # fmt: skip
-    assert done.returncode == 2
-    assert "other pictures" in done.stderr
+    assert done.returncode == 4
+    assert "trained on other data" in done.stderr
 
 
 def test_a_missing_teacher_is_an_artifact_error(cli: Cli, small_data: Path, tmp_path: Path) -> None:
@@ -116,8 +125,68 @@ def test_a_missing_teacher_is_an_artifact_error(cli: Cli, small_data: Path, tmp_
 def test_a_registered_teacher_stays_out_of_other_pictures(
     cli: Cli, small_data: Path, teacher: Path
 ) -> None:
-    for name, kept in (("teacher", False), (str(teacher), True)):
-        words = [*LINE, "--set", distilling(name), "--print-recipe"]
-        plain = "distillation: null"
-        assert plain not in cli(*words).stdout
-        assert (plain not in cli(*words, "--data-dir", small_data).stdout) is kept
+    plain, line = "distillation: null", [*LINE, "--print-recipe"]
+    assert plain not in cli(*line).stdout
+    left_out = cli(*line, "--data-dir", small_data)
+    assert plain in left_out.stdout
+    assert "not distilled" in left_out.stderr
+    own = [*line, "--data-dir", small_data, "--set", distilling(teacher)]
+    assert plain not in cli(*own).stdout
+    asked = cli(*line, "--data-dir", small_data, "--set", distilling("teacher"))
+    assert asked.returncode == 2
+    assert "MNIST alone" in asked.stderr
+    changes = document(cli(*LINE, "--data-dir", small_data, "--dry-run", "--json").stdout)[
+        "changes"
+    ]
+    assert "distillation=null" in changes
+
+
+def test_a_teacher_whose_weights_have_changed_ends_no_run_of_another(
+    cli: Cli, small_data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    line = [*LINE, "--data-dir", small_data, "--no-plots", "--out", tmp_path / "x", "--resume",
+            "auto", "--set", distilling(teacher)]  # fmt: skip
+    assert cli(*line).returncode == 0
+    assert "already finished" in cli(*line).stderr
+    retrain = ["train", "--model", "v1", "--epochs", "1", "--seed", "1", "--data-dir", small_data]
+    assert cli(*retrain, "--out", tmp_path / "other", "--no-plots").returncode == 0
+    (tmp_path / "other" / "last.pt").replace(teacher / "last.pt")
+    refused = cli(*line)
+    assert refused.returncode == 4
+    assert "teacher has other weights" in refused.stderr
+
+
+def test_a_teacher_picked_on_the_test_set_is_refused(
+    cli: Cli, small_data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    line = [*LINE, "--data-dir", small_data, "--out", tmp_path / "x"]
+    done = cli(*line, "--set", distilling(teacher / "best.pt"))
+    assert done.returncode == 2
+    assert "chosen by its figures on the test set" in done.stderr
+
+
+def test_with_val_a_registered_teacher_is_the_one_that_has_not_seen_the_split() -> None:
+    chosen = decide(Request(device="cpu", threads=1))
+    whole, held_out = (
+        open_teacher(recipe(0.5, 2.0, "teacher", validation=validation), FILES, chosen)
+        for validation in (False, True)
+    )
+    assert whole is not None
+    assert held_out is not None
+    assert (whole.path.stem, held_out.path.stem) == ("teacher", "teacher-val")
+    with pytest.raises(ArtifactError, match="without the validation pictures"):
+        open_teacher(recipe(0.5, 2.0, "v3", validation=True), FILES, chosen)
+
+
+def test_records_name_the_teachers_that_are_packaged() -> None:
+    hashes = {name: weights_of_file(f"{name}.pt") for name in ("teacher", "teacher-val")}
+    taught = [record for record in published() if record.get("teacher_sha256") is not None]
+    assert {record["split"] for record in taught} == {"test", "validation"}
+    for record in taught:
+        name = "teacher" if record["split"] == "test" else "teacher-val"
+        assert record["teacher_sha256"] == hashes[name]
+
+
+def weights_of_file(name: str) -> str:
+    path = packaged("checkpoints", "reference", name)
+    return checkpoint.weights_hash(checkpoint.read(path)["weights"])

@@ -31,9 +31,13 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     model: Annotated[
-        str,
-        typer.Argument(help="What to time.", autocompletion=options.complete_models),
-    ] = "v3",
+        str | None,
+        typer.Argument(
+            help="What to time.",
+            autocompletion=options.complete_models,
+            show_default="the recipe's, else v3",
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -68,9 +72,9 @@ def bench(
     traceback: options.Traceback = False,
 ) -> None:
     """Measure training and evaluation speed, and where an epoch's time goes."""
-    entry = resolve(model)
     name = recipe or (model if model in MODELS else "v3")
     asked = recipes.load(name, model=model)
+    entry = resolve(asked.model)
     from mnistcli.audit import audit
     from mnistcli.bench.growth import growth as grow
     from mnistcli.bench.measure import Bench, Taught, measure

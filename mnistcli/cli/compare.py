@@ -17,7 +17,7 @@ from mnistcli.cli.plan import Asked, parse_seeds, resolve_recipe
 from mnistcli.cli.sink import sink
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.files import write_atomically
-from mnistcli.models.registry import MODELS, known_names, resolve
+from mnistcli.models.registry import COMPARED, known_names, resolve
 from mnistcli.results.comparison import gather, rows
 from mnistcli.results.goal import Limits
 from mnistcli.view.comparison import show_comparison
@@ -126,7 +126,7 @@ def collect(references: Sequence[str], wanted: Wanted | None) -> list[dict[str, 
     if wanted is None:
         return gather(references)
     results: list[dict[str, Any]] = []
-    for reference in references or MODELS:
+    for reference in references or COMPARED:
         found = _trained(reference, wanted) if _is_trainable(reference) else gather([reference])
         results += [result for result in found if result not in results]
     return results
@@ -165,7 +165,9 @@ def _plan(reference: str, wanted: Wanted) -> Plan:
     is_recipe = reference in recipes.names() or Path(reference).suffix in (".yaml", ".yml")
     model, source = (None, reference) if is_recipe else (reference, None)
     changes = {} if wanted.epochs is None else {"epochs": wanted.epochs}
-    recipe = resolve_recipe(Asked(model, source, [], changes, False, wanted.data_dir))
+    recipe = resolve_recipe(
+        Asked(model, source, [], changes, False, wanted.data_dir), wanted.output.talk
+    )
     numbers = parse_seeds(wanted.seeds, recipe, alone=True)
     name, differing = recipes.describe(recipe)
     from mnistcli.engine.runtime import Request

@@ -132,7 +132,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         envvar="MNISTCLI_DATA_DIR",
-        help="Read four IDX files (plain or .gz) from this folder.",
+        help="Read four IDX files (plain or .gz) from this folder; MNIST's teacher stays out.",
         show_default="the packaged MNIST",
         rich_help_panel=_MACHINE,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,10 +46,11 @@ def parse_resume(text: str | None) -> Literal[False, "auto"] | Path:
     return folder
 
 
-def resolve_recipe(asked: Asked) -> Recipe:
+def resolve_recipe(asked: Asked, say: Callable[[str], None] = lambda text: None) -> Recipe:
     """Return the recipe: the file or packaged one, then the model, `--set` and the options.
 
-    A registered teacher knows MNIST alone: for other pictures the recipe goes without it.
+    A registered teacher knows MNIST alone: with `--data-dir` the recipe goes without it, and `say`
+    is told.
     """
     if asked.model is not None:
         registry.resolve(asked.model)
@@ -65,6 +66,12 @@ def resolve_recipe(asked: Asked) -> Recipe:
         )
     taught = resolved.distillation
     if asked.data_dir is not None and taught is not None and taught.teacher in registry.MODELS:
+        if any(setting.strip().startswith("distillation") for setting in asked.settings):
+            raise UsageError(
+                f"teacher {taught.teacher!r} knows MNIST alone, and --data-dir is given",
+                hint="a teacher trained with this --data-dir, by its run folder",
+            )
+        say("notice: not distilled: the teacher knows MNIST alone, and --data-dir is given")
         resolved = resolved.model_copy(update={"distillation": None})
     return resolved
 

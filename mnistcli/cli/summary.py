@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mnistcli.cli import options
-from mnistcli.models.registry import MODELS, resolve
+from mnistcli.models.registry import COMPARED, resolve
 from mnistcli.results.goal import Check, judge_parameters
 from mnistcli.view.audit import show_audits
 from mnistcli.view.output import Output
@@ -60,7 +60,7 @@ def summary(
 ) -> None:
     """Count a network's parameters and mult-adds layer by layer, and judge its budget."""
     options.check_gates(require, known=("params",))
-    entries = [resolve(name) for name in models or MODELS]
+    entries = [resolve(name) for name in models or COMPARED]
     from mnistcli.audit import audit
 
     audits = [audit(entry, {}) for entry in entries]

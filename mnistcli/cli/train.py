@@ -170,10 +170,10 @@ def train(
     changes = {key: value for key, value in direct.items() if value is not None}
     asked = Asked(model, recipe, settings, changes, parse_resume(resume), data_dir)
     processes.check(jobs, max_restarts, parallel, asked.resume)
-    resolved = resolve_recipe(asked)
+    output = Output("train", json, quiet, progress)
+    resolved = resolve_recipe(asked, output.talk)
     numbers = parse_seeds(seeds, resolved, alone=seed is None)
     processes.check_set(resolved, numbers, jobs, parallel, out)
-    output = Output("train", json, quiet, progress)
     if print_recipe:
         output.product(resolved.to_yaml().rstrip())
         output.document({"recipe": resolved.model_dump()})

@@ -27,7 +27,8 @@ ENTRY_POINT_GROUP = "mnistcli.models"
 class ModelEntry:
     """A network: how to build it, what it declares (held by a test), what the user reported.
 
-    `reported_accuracy` is the user's best epoch, picked on the test set, in percent.
+    `reported_accuracy` is the user's best epoch, picked on the test set, in percent. What
+    `teaches` is there for others to learn from: no list shows it unasked.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModelEntry:
     parameters: int | None = None
     mult_adds: int | None = None
     reported_accuracy: float | None = None
+    teaches: bool = False
 
 
 MODELS = {
@@ -62,10 +64,12 @@ MODELS = {
             "v6", "mnistcli.models.learned_pool:v6", parameters=1_994, mult_adds=494_474
         ),
         ModelEntry(
-            "teacher", "mnistcli.models.teacher:build", parameters=119_866, mult_adds=9_149_098
+            "teacher", "mnistcli.models.teacher:build",
+            parameters=119_866, mult_adds=9_149_098, teaches=True,
         ),
     )
 }  # fmt: skip
+COMPARED = [name for name, entry in MODELS.items() if not entry.teaches]
 
 
 def known_names() -> list[str]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _MAX_BYTES = 64 * 1024
+_ABSENT = object()  # None is a value: it switches a section off
 
 
 class _Loader(yaml.SafeLoader):
@@ -127,16 +128,27 @@ def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
         if name in known:
             packaged_recipe = load(name, model=recipe.model, options={"seed": recipe.seed})
             candidates.append((name, differences(packaged_recipe, recipe)))
-    return min(candidates, key=lambda candidate: len(candidate[1]))
+    nearest_one = min(candidates, key=lambda candidate: len(candidate[1]))
+    if nearest_one[1]:  # perhaps another one, such as a study's, to the letter
+        same = (name for name in known if load(name).digest() == recipe.digest())
+        return next(((name, ()) for name in same), nearest_one)
+    return nearest_one
 
 
 def differences(old: Recipe, new: Recipe) -> tuple[str, ...]:
-    """Return `key=new value` for every leaf in which two recipes differ."""
+    """Return `key=new value` for every leaf in which two recipes differ; an empty one is null."""
     before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
-    keys = [*after, *(key for key in before if key not in after)]
+    said = {*after, *(key.partition(".")[0] for key in after)}
+    gone = [key for key in before if key not in said and key.partition(".")[0] not in after]
     return tuple(
-        f"{key}={after.get(key, '(absent)')}" for key in keys if before.get(key) != after.get(key)
+        f"{key}={_shown(after.get(key, '(absent)'))}"
+        for key in [*after, *gone]
+        if before.get(key, _ABSENT) != after.get(key, _ABSENT)
     )
+
+
+def _shown(value: Any) -> Any:
+    return "null" if value is None else value
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -111,8 +111,9 @@ class Augment(Section):
 class Distillation(Section):
     """Learn from a trained network that reads the same augmented pictures.
 
-    `teacher` is a registered name, which means its reference weights, or a checkpoint's path. Its
-    loss counts `weight`, the labels' the rest; both are softened by `temperature`.
+    `teacher` is a registered name, which means its reference weights, or the path of a registered
+    network's checkpoint. Its loss counts `weight`, the labels' the rest; `temperature` softens its
+    answers and the network's before they are compared.
     """
 
     teacher: str = Field(min_length=1)

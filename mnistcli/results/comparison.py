@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mnistcli.errors import ArtifactError, nearest
 from mnistcli.files import packaged
-from mnistcli.models.registry import MODELS, file_name, known_names
+from mnistcli.models.registry import COMPARED, MODELS, file_name, known_names
 from mnistcli.results.goal import Limits
 from mnistcli.results.result import summarise
 from mnistcli.results.runlog import read_json, run_folders
@@ -38,7 +38,7 @@ def gather(references: Sequence[str]) -> list[Result]:
     records = [r for r in published() if not r["changes"]]
     figures = [r for r in records if r["split"] == "test"]
     if not references:
-        return [r for r in figures if r["model"] in MODELS]
+        return [r for r in figures if r["model"] in COMPARED]
     results: dict[str, Result] = {}  # a run that two references mean counts once
     for reference in references:
         found = [r for r in figures if reference in (r["model"], r["recipe"])]
@@ -121,7 +121,8 @@ _NEEDED = {
 
 
 def _key(result: Result) -> tuple[Any, ...]:
-    return result["model"], result["recipe_digest"], result["split"], result["data"]
+    parts = ("model", "recipe_digest", "split", "data")
+    return *(result[part] for part in parts), result.get("teacher_sha256")
 
 
 def _row(group: Sequence[Result]) -> Row:

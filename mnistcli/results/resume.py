@@ -18,6 +18,7 @@ from mnistcli.results import runlog
 
 Saved = dict[str, Any] | None
 Resume = Literal[False, "auto"] | Path
+TEACHER = "teacher"  # beside the files' names, in the hashes of what a run learns from
 
 
 def locate(recipe: Recipe, out: Path | None, resume: Resume, data: dict[str, str]) -> Path:
@@ -106,6 +107,10 @@ def _continue(
             f"the run was started with another recipe; now {', '.join(changed)}",
             where=str(folder),
             hint=f"mnistcli train --resume {shlex.quote(str(folder))}",
+        )
+    if found is not None and found[1]["data"].get(TEACHER) != data.get(TEACHER):
+        raise ArtifactError(
+            "the run's teacher has other weights by now", where=str(folder), hint="a new --out"
         )
     if found is not None and found[1]["data"] != data:
         raise ArtifactError(

@@ -116,7 +116,7 @@ _SUMMARY = [
     Column("sd", "sd", thousandths, lambda v: f"{100 * v:.3f}"),
     Column("min", "min", percent, lambda v: f"{100 * v:.2f}"),
     Column("above", "above target", whole_percent, lambda v: f"{100 * v:.1f}", rank=2),
-    Column("above_interval", "95 % interval", whole_interval, plain_interval, rank=3),
+    Column("above_interval", "its 95 % interval", whole_interval, plain_interval, rank=3),
     Column("passes", "passes"),
 ]
 
