@@ -18,7 +18,8 @@ from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Limits
 from mnistcli.results.resume import TEACHER, Resume
-from mnistcli.trained import Trained, open_teacher
+from mnistcli.teacher import open_teacher
+from mnistcli.trained import Trained
 
 
 @dataclass(frozen=True)

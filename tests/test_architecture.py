@@ -20,6 +20,7 @@ LAYERS = (
     {"engine"},
     {"audit", "diagnosis", "results", "bench"},
     {"trained"},
+    {"teacher"},
     {"setting"},
     {"experiment", "missing", "rehearsal", "view"},
     {"runset"},

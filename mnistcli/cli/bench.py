@@ -80,7 +80,7 @@ def bench(
     from mnistcli.bench.measure import Bench, Taught, measure
     from mnistcli.data import mnist
     from mnistcli.engine import runtime, state
-    from mnistcli.trained import open_teacher
+    from mnistcli.teacher import open_teacher
 
     dataset = mnist.load()
     chosen = runtime.decide(runtime.Request(device, precision, compile, threads))
