@@ -194,7 +194,7 @@ def test_patience_ends_a_run_early(part: mnist.Labelled, tmp_path: Path) -> None
         "patience_epochs=1",
         "optim.lr=1e-9",
     ]
-    current, events = go(tmp_path / "run", part, load("v3", settings=settings))
+    current, events = go(tmp_path / "run", part, load("plain/v3", settings=settings))
     assert current.epochs_done < 9
     assert isinstance(events[-1], RunFinished)
     assert events[-1].stopped_early

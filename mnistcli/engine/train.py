@@ -168,10 +168,12 @@ def _check_finite(run: Run, totals: Totals, batches: int, accuracies: Sequence[f
 
 
 def _diverged(run: Run, what: str, step: int, epoch: int, lr: float) -> DivergedError:
+    optim = run.recipe.optim
+    muon = f" --set optim.muon_lr={optim.muon_lr / 4:.3g}" if optim.name == "muon" else ""
     return DivergedError(
         f"training diverged: {what} is not finite at step {step} (epoch {epoch}, lr {lr:.3g})",
         where=str(run.folder),
-        hint=f"lower the learning rate: --lr {run.recipe.optim.lr / 4:.3g}, and a new --out",
+        hint=f"lower the learning rate: --lr {optim.lr / 4:.3g}{muon}, and a new --out",
     )
 
 
