@@ -47,6 +47,13 @@ class Trained:
         return checkpoint.weights_hash(self.model.state_dict())
 
     @property
+    def mult_adds(self) -> int:
+        """The multiply-adds for one picture."""
+        from mnistcli.audit import audit  # evaluation needs no torchinfo
+
+        return audit(self.entry, self.recipe.model_args).mult_adds
+
+    @property
     def parameters(self) -> int:
         """The number of parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,15 +30,11 @@ _ROUNDS = 3
 _LATENCY_CALLS = 200
 
 
-class Taught(NamedTuple):
-    """What a recipe distils from: the network, and its mult-adds for one picture."""
-
-    network: nn.Module
-    mult_adds: int
-
-
 class Bench:
-    """A network ready to be timed: built, compiled where decided, warmed up."""
+    """A network ready to be timed: built, compiled where decided, warmed up.
+
+    `taught` is what the recipe distils from: a network, and its mult-adds for one picture.
+    """
 
     def __init__(
         self,
@@ -46,13 +42,15 @@ class Bench:
         recipe: Recipe,
         chosen: Runtime,
         dataset: mnist.Dataset,
-        taught: Taught | None = None,
+        taught: tuple[nn.Module, int] | None = None,
     ) -> None:
         self.entry, self.recipe, self.runtime = entry, recipe, chosen
         self.training = dataset.train.to(chosen.torch_device)
         self.test = dataset.test.to(chosen.torch_device)
         self.state = state.create(entry, recipe, chosen)
-        self._hashes, self.taught = dataset.hashes, taught
+        self._hashes = dataset.hashes
+        self._teacher = None if taught is None else taught[0]
+        self.teacher_mult_adds = 0 if taught is None else taught[1]
         self.warmup_seconds = self._time(lambda: self.steps(8))
 
     @property
@@ -118,7 +116,7 @@ class Bench:
     def _run(self, folder: Path) -> Run:
         return Run(
             self.recipe, self.runtime, self.training, self.test, self._hashes, folder,
-            lambda _: None, lambda: None, teacher=self.taught and self.taught.network,
+            lambda _: None, lambda: None, teacher=self._teacher,
         )  # fmt: skip
 
     def _time(self, work: Callable[[], object]) -> float:
@@ -182,7 +180,7 @@ def machine_limit(bench: Bench, step_seconds: float) -> dict[str, Any]:
     """
     gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
     mult_adds = audit(bench.entry, bench.recipe.model_args).mult_adds
-    taught = bench.taught.mult_adds if bench.taught is not None else 0
+    taught = bench.teacher_mult_adds
     images = bench.epoch_steps * bench.recipe.batch_size
     floor = limits.floor_seconds(mult_adds, taught, images, gflops)
     return {

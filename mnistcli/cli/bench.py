@@ -75,9 +75,8 @@ def bench(
     name = recipe or (model if model in MODELS else "v3")
     asked = recipes.load(name, model=model)
     entry = resolve(asked.model)
-    from mnistcli.audit import audit
     from mnistcli.bench.growth import growth as grow
-    from mnistcli.bench.measure import Bench, Taught, measure
+    from mnistcli.bench.measure import Bench, measure
     from mnistcli.data import mnist
     from mnistcli.engine import runtime, state
     from mnistcli.teacher import open_teacher
@@ -86,10 +85,8 @@ def bench(
     chosen = runtime.decide(runtime.Request(device, precision, compile, threads))
     images = asked.epochs * len(dataset.train.labels)  # compiled where a whole run would be
     chosen = runtime.choose_compile(chosen, compile, images_to_train=images)
-    teacher, taught = open_teacher(asked, dataset.hashes, chosen), None
-    if teacher is not None:
-        cost = audit(teacher.entry, teacher.recipe.model_args).mult_adds
-        taught = Taught(teacher.model, cost)
+    teacher = open_teacher(asked, dataset.hashes, chosen)
+    taught = None if teacher is None else (teacher.model, teacher.mult_adds)
     timed = Bench(entry, asked, chosen, dataset, taught)
     report = measure(timed, steps=steps, versus=versus is not None)
     if growth:
