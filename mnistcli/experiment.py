@@ -12,8 +12,9 @@ import torch
 from mnistcli.audit import audit
 from mnistcli.engine import checkpoint, runtime, state
 from mnistcli.engine.evaluate import Evaluation, evaluate, mistakes
+from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
-from mnistcli.engine.train import Run, train
+from mnistcli.engine.train import train
 from mnistcli.errors import ArtifactError, DivergedError
 from mnistcli.events import RunKept, RunRecorded, RunStarted
 from mnistcli.results import goal, result, runlog

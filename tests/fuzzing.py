@@ -152,7 +152,8 @@ def unfinished(path: Path, chosen: Any) -> bytes:
     """Return the bytes of a checkpoint after the first of three epochs of v3."""
     from mnistcli.data import mnist
     from mnistcli.engine import state
-    from mnistcli.engine.train import Run, train
+    from mnistcli.engine.run import Run
+    from mnistcli.engine.train import train
     from mnistcli.errors import Interrupted
     from mnistcli.models.registry import MODELS
     from mnistcli.recipe import load

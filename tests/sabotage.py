@@ -150,7 +150,7 @@ def full_disk_after(epochs: int, most_bytes: int) -> None:
     """Let no file grow beyond a size once so many epochs are saved."""
     from mnistcli.engine import train
 
-    real, left = train._keep_epoch, [epochs]
+    real, left = train.keep_epoch, [epochs]
 
     def kept(*args: Any) -> None:
         if left[0] == 0:
@@ -158,7 +158,7 @@ def full_disk_after(epochs: int, most_bytes: int) -> None:
         left[0] -= 1
         real(*args)
 
-    train._keep_epoch = kept
+    train.keep_epoch = kept
 
 
 def jumping_clock() -> None:

@@ -11,8 +11,9 @@ import torch
 
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, machine, runtime, state
+from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Request, Runtime
-from mnistcli.engine.train import Run, train
+from mnistcli.engine.train import train
 from mnistcli.errors import DivergedError, Interrupted
 from mnistcli.events import BatchFinished, EpochFinished, Event, RunFinished
 from mnistcli.models.registry import MODELS

@@ -20,8 +20,9 @@ from mnistcli.data import mnist
 from mnistcli.data.batches import steps_per_epoch, training_batches
 from mnistcli.engine import machine, state
 from mnistcli.engine.evaluate import evaluate
+from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime, wait_for_device
-from mnistcli.engine.train import Run, Totals, train, train_step
+from mnistcli.engine.train import Totals, train, train_step
 from mnistcli.models.registry import ModelEntry
 from mnistcli.recipe import Recipe
 

@@ -3,55 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnistcli.data.batches import steps_per_epoch, training_batches
-from mnistcli.data.mnist import Labelled
-from mnistcli.engine import checkpoint, machine, runtime
+from mnistcli.engine import machine, runtime
 from mnistcli.engine.evaluate import Evaluation, evaluate
+from mnistcli.engine.keep import is_over, keep_epoch
 from mnistcli.engine.loss import loss as loss_of
 from mnistcli.engine.optim import lr_at, set_lr
-from mnistcli.engine.parallel import ALONE, Group
-from mnistcli.engine.runtime import Runtime
-from mnistcli.engine.state import TrainState, to_checkpoint
-from mnistcli.errors import DivergedError, EnvironmentFault, Interrupted, MnistcliError
-from mnistcli.events import BatchFinished, Emit, EpochFinished, EpochMetrics, RunFinished, Split
-from mnistcli.recipe import Recipe
+from mnistcli.engine.parallel import Group
+from mnistcli.engine.run import Run, diverged
+from mnistcli.engine.state import TrainState
+from mnistcli.errors import Interrupted
+from mnistcli.events import BatchFinished, EpochMetrics, RunFinished
 
 _READS_PER_EPOCH = 20  # the only waits for the device inside an epoch
 _LEAST_SCALE = 2.0**-10  # of fp16 gradients: from 2^16, 26 steps in a row were not finite
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run is given: recipe, runtime, data on the device, its folder, and the outside.
-
-    `should_stop` returns the number of a signal that asked to stop, or None; `group` are the ranks
-    that train this run together, of which the first alone evaluates and writes; `teacher` is in
-    eval mode and takes no gradient.
-    """
-
-    recipe: Recipe
-    runtime: Runtime
-    training: Labelled
-    evaluation: Labelled
-    data_hashes: dict[str, str]
-    folder: Path
-    emit: Emit
-    should_stop: Callable[[], int | None]
-    group: Group = ALONE
-    teacher: nn.Module | None = None
-
-    @property
-    def split(self) -> Split:
-        """What the evaluation pictures are."""
-        return "validation" if self.recipe.validation else "test"
 
 
 class Totals(NamedTuple):
@@ -74,7 +45,7 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
             evaluated or written is kept first.
     """
     result = None
-    while not _is_over(run.recipe, state):
+    while not is_over(run.recipe, state):
         epoch = state.epochs_done + 1
         machine.reset_peak_memory(run.runtime.torch_device)
         runtime.seed_everything(run.recipe.seed, run.group.stream("dropout"), epoch)
@@ -85,7 +56,7 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
         result = run.group.first(lambda: evaluate(state.evaluated, run.evaluation))
         seconds = (trained - started, time.monotonic() - trained)
         state.history.append(_metrics(run, state, totals, result, lr, seconds))
-        _keep_epoch(run, state)
+        keep_epoch(run, state)
         if (signum := run.should_stop()) is not None:
             raise Interrupted(signum, what=f"stopped after epoch {epoch}, {epoch} epochs saved")
     run.emit(RunFinished(tuple(state.history), state.epochs_done < run.recipe.epochs))
@@ -164,17 +135,7 @@ def _check_finite(run: Run, totals: Totals, batches: int, accuracies: Sequence[f
     step = int(totals.first_bad_step)
     if step >= 0:
         lr = lr_at(run.recipe, step, batches, accuracies)
-        raise _diverged(run, "loss or gradient", step, step // batches + 1, lr)
-
-
-def _diverged(run: Run, what: str, step: int, epoch: int, lr: float) -> DivergedError:
-    optim = run.recipe.optim
-    muon = f" --set optim.muon_lr={optim.muon_lr / 4:.3g}" if optim.name == "muon" else ""
-    return DivergedError(
-        f"training diverged: {what} is not finite at step {step} (epoch {epoch}, lr {lr:.3g})",
-        where=str(run.folder),
-        hint=f"lower the learning rate: --lr {optim.lr / 4:.3g}{muon}, and a new --out",
-    )
+        raise diverged(run, "loss or gradient", step, step // batches + 1, lr)
 
 
 def _progress(
@@ -213,48 +174,3 @@ def _metrics(
         train_seconds=seconds[0],
         eval_seconds=seconds[1],
     )
-
-
-def _is_over(recipe: Recipe, state: TrainState) -> bool:
-    """Return whether all epochs are done, or patience has ended."""
-    if not state.history or state.epochs_done == recipe.epochs:
-        return state.epochs_done == recipe.epochs
-    patience = recipe.patience_epochs
-    return patience is not None and state.history[-1].epochs_since_best >= patience
-
-
-def _keep_epoch(run: Run, state: TrainState) -> None:
-    """Let the first rank save the epoch and tell of it; what goes wrong ends the run on all."""
-    fault = run.group.first(lambda: _fault_of_keeping(run, state))
-    if fault is not None:
-        raise fault
-
-
-def _fault_of_keeping(run: Run, state: TrainState) -> MnistcliError | None:
-    """Save the epoch, then tell of it; return a fault that names the last epoch that is safe.
-
-    A step can leave weights that are not finite with a loss and gradient that were: here they,
-    and what evaluation made of them, meet the writer.
-    """
-    done, kept = tuple(state.history), state.epochs_done - 1
-    try:
-        _save(run, state, finished=_is_over(run.recipe, state))
-        kept += 1
-        run.emit(EpochFinished(done[-1], run.recipe.epochs, str(run.folder), done))
-    except DivergedError as error:
-        batches = steps_per_epoch(len(run.training.images), run.recipe.batch_size)
-        step, what = len(done) * batches - 1, error.what.removesuffix(" is not finite")
-        return _diverged(run, what, step, len(done), done[-1].lr)
-    except EnvironmentFault as error:
-        saved = f"epoch {kept} is the last one saved" if kept else "no epoch is saved"
-        return EnvironmentFault(f"{error.what}; {saved}", hint=error.hint)
-    return None
-
-
-def _save(run: Run, state: TrainState, *, finished: bool) -> None:
-    """Write last.pt, and best.pt where this epoch is the first with the best accuracy."""
-    payload = to_checkpoint(state, run.recipe, run.runtime, run.data_hashes, finished=finished)
-    if state.history[-1].epochs_since_best == 0:
-        picked = {"training": None, "picked_on": run.split}
-        checkpoint.write(run.folder / "best.pt", payload | picked)
-    checkpoint.write(run.folder / "last.pt", payload, keep_previous=True)

@@ -1,0 +1,56 @@
+"""The end of an epoch: saved, then told; what goes wrong names the last epoch that is safe."""
+
+from __future__ import annotations
+
+from mnistcli.data.batches import steps_per_epoch
+from mnistcli.engine import checkpoint
+from mnistcli.engine.run import Run, diverged
+from mnistcli.engine.state import TrainState, to_checkpoint
+from mnistcli.errors import DivergedError, EnvironmentFault, MnistcliError
+from mnistcli.events import EpochFinished
+from mnistcli.recipe import Recipe
+
+
+def keep_epoch(run: Run, state: TrainState) -> None:
+    """Let the first rank save the epoch and tell of it; what goes wrong ends the run on all."""
+    fault = run.group.first(lambda: _fault_of_keeping(run, state))
+    if fault is not None:
+        raise fault
+
+
+def _fault_of_keeping(run: Run, state: TrainState) -> MnistcliError | None:
+    """Save the epoch, then tell of it; return a fault that names the last epoch that is safe.
+
+    A step can leave weights that are not finite with a loss and gradient that were: here they,
+    and what evaluation made of them, meet the writer.
+    """
+    done, kept = tuple(state.history), state.epochs_done - 1
+    try:
+        _save(run, state, finished=is_over(run.recipe, state))
+        kept += 1
+        run.emit(EpochFinished(done[-1], run.recipe.epochs, str(run.folder), done))
+    except DivergedError as error:
+        batches = steps_per_epoch(len(run.training.images), run.recipe.batch_size)
+        step, what = len(done) * batches - 1, error.what.removesuffix(" is not finite")
+        return diverged(run, what, step, len(done), done[-1].lr)
+    except EnvironmentFault as error:
+        saved = f"epoch {kept} is the last one saved" if kept else "no epoch is saved"
+        return EnvironmentFault(f"{error.what}; {saved}", hint=error.hint)
+    return None
+
+
+def _save(run: Run, state: TrainState, *, finished: bool) -> None:
+    """Write last.pt, and best.pt where this epoch is the first with the best accuracy."""
+    payload = to_checkpoint(state, run.recipe, run.runtime, run.data_hashes, finished=finished)
+    if state.history[-1].epochs_since_best == 0:
+        picked = {"training": None, "picked_on": run.split}
+        checkpoint.write(run.folder / "best.pt", payload | picked)
+    checkpoint.write(run.folder / "last.pt", payload, keep_previous=True)
+
+
+def is_over(recipe: Recipe, state: TrainState) -> bool:
+    """Return whether all epochs are done, or patience has ended."""
+    if not state.history or state.epochs_done == recipe.epochs:
+        return state.epochs_done == recipe.epochs
+    patience = recipe.patience_epochs
+    return patience is not None and state.history[-1].epochs_since_best >= patience

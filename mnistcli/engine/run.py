@@ -1,0 +1,53 @@
+"""What one run is given, and how its failure is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from mnistcli.data.mnist import Labelled
+from mnistcli.engine.parallel import ALONE, Group
+from mnistcli.engine.runtime import Runtime
+from mnistcli.errors import DivergedError
+from mnistcli.events import Emit, Split
+from mnistcli.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is given: recipe, runtime, data on the device, its folder, and the outside.
+
+    `should_stop` returns the number of a signal that asked to stop, or None; `group` are the ranks
+    that train this run together, of which the first alone evaluates and writes; `teacher` is in
+    eval mode and takes no gradient.
+    """
+
+    recipe: Recipe
+    runtime: Runtime
+    training: Labelled
+    evaluation: Labelled
+    data_hashes: dict[str, str]
+    folder: Path
+    emit: Emit
+    should_stop: Callable[[], int | None]
+    group: Group = ALONE
+    teacher: nn.Module | None = None
+
+    @property
+    def split(self) -> Split:
+        """What the evaluation pictures are."""
+        return "validation" if self.recipe.validation else "test"
+
+
+def diverged(run: Run, what: str, step: int, epoch: int, lr: float) -> DivergedError:
+    """Return the error of a step whose loss, gradient or weights were not finite."""
+    optim = run.recipe.optim
+    muon = f" --set optim.muon_lr={optim.muon_lr / 4:.3g}" if optim.name == "muon" else ""
+    return DivergedError(
+        f"training diverged: {what} is not finite at step {step} (epoch {epoch}, lr {lr:.3g})",
+        where=str(run.folder),
+        hint=f"lower the learning rate: --lr {optim.lr / 4:.3g}{muon}, and a new --out",
+    )
