@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Cli, document, weights_of
+from conftest import Cli, document, spawn, weights_of
+from forkserver import Server
 
 from mnistcli.data.mnist import FILES
 from mnistcli.engine import checkpoint
@@ -90,6 +92,38 @@ def test_a_distilled_run_differs_records_its_teacher_and_repeats_bit_for_bit(
     again = cli(*line, "--out", tmp_path / "again", "--set", distilling(teacher, 1.0))
     assert again.returncode == 0
     assert weights_of(tmp_path / "again") == hashes["strong"]
+
+
+def test_a_distilled_run_that_was_stopped_ends_with_the_same_bits(
+    forked: Server, small_data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    line = [*LINE, "--data-dir", small_data, "--no-plots", "--set", distilling(teacher)]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    done = forked.run(*line, "--out", whole)
+    assert done.code == 0, done.err
+    wait = ("wait_in", "mnistcli.engine.train:train_step", tmp_path / "here", 14)  # of 12 an epoch
+    child = forked.start(*line, "--out", stopped, sabotage=wait)
+    child.until((tmp_path / "here").exists)
+    child.signal(signal.SIGTERM)
+    assert child.wait() == 143, child.err
+    assert len(checkpoint.read(stopped / "last.pt")["history"]) == 1
+    resumed = forked.run(*line, "--out", stopped, "--resume", "auto")
+    assert resumed.code == 0, resumed.err
+    assert weights_of(stopped) == weights_of(whole)
+
+
+def test_a_distilled_set_in_two_processes_is_that_of_one(
+    cli: Cli, small_data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    line = [*LINE, "--data-dir", str(small_data), "--no-plots", "--seeds", "0-1"]
+    line += ["--set", distilling(teacher)]
+    process = spawn(*line, "--jobs", "2", "--out", str(tmp_path / "two"))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert cli(*line, "--out", tmp_path / "one").returncode == 0
+    two, one = ([weights_of(tmp_path / way / f"s{n}") for n in (0, 1)] for way in ("two", "one"))
+    assert two == one
+    assert len(set(one)) == 2
 
 
 def weights_hash_of_evaluated(folder: Path) -> str:
