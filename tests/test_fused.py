@@ -15,6 +15,7 @@ from mnistcli.engine import fused
 pytestmark = pytest.mark.skipif(
     not isinstance(fused.compile_kernels(), ctypes.CDLL), reason="no C++ compiler works here"
 )
+ACTIVATIONS = [nn.ReLU(), nn.Hardswish()]
 SHAPES = [(8, 10, 28, 28), (3, 16, 14, 14), (4, 31, 6, 2), (2, 5, 7, 7), (1, 1, 2, 2)]
 
 
@@ -43,15 +44,16 @@ def test_pooling_and_its_gradient_are_torchs_bit_for_bit(
     assert torch.equal(*pair)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_batch_normalisation_with_relu_is_as_near_to_fp64_as_torch_is(
-    shape: tuple[int, ...],
+def test_batch_normalisation_with_an_activation_is_as_near_to_fp64_as_torch_is(
+    shape: tuple[int, ...], activation: nn.Module
 ) -> None:
     norm, features, gradient = normalised(shape)
     exact = nn.BatchNorm2d(shape[1]).double()
     exact.load_state_dict(norm.state_dict())
     inputs, wide = features.requires_grad_(), features.detach().double().requires_grad_()
-    ours, theirs = fused.batch_norm_relu(inputs, norm), torch.relu(exact(wide))
+    ours, theirs = fused.batch_norm_act(inputs, norm, activation), activation(exact(wide))
     ours.backward(gradient)
     theirs.backward(gradient.double())
     for a, b in (
@@ -63,13 +65,14 @@ def test_batch_normalisation_with_relu_is_as_near_to_fp64_as_torch_is(
     assert norm.num_batches_tracked == 1
 
 
-def test_bf16_is_fp32_rounded_once() -> None:
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_bf16_is_fp32_rounded_once(activation: nn.Module) -> None:
     norm, features, gradient = normalised((16, 10, 14, 14))
     low = features.bfloat16().requires_grad_()
     high = low.detach().float().requires_grad_()
     results = []
     for x in (low, high):
-        y = fused.batch_norm_relu(x, norm)
+        y = fused.batch_norm_act(x, norm, activation)
         results.append((y, torch.autograd.grad(y, x, gradient.bfloat16().to(x.dtype))[0]))
         norm.reset_running_stats()
     for a, b in zip(*results, strict=True):
@@ -82,28 +85,32 @@ def test_sums_do_not_depend_on_the_number_of_threads() -> None:
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         norm, features, _ = normalised((64, 12, 14, 14))
-        outputs.append((fused.batch_norm_relu(features, norm), norm.running_var))
+        outputs.append((fused.batch_norm_act(features, norm, nn.ReLU()), norm.running_var))
     for output, running_var in outputs[1:]:
         assert torch.equal(output, outputs[0][0])
         assert torch.equal(running_var, outputs[0][1])
 
 
-def test_what_is_not_finite_stays_so() -> None:
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_what_is_not_finite_stays_so(activation: nn.Module) -> None:
     norm, features, _ = normalised((2, 4, 2, 2))
     features[1, 2, 1, 0] = float("nan")
-    assert torch.isnan(fused.batch_norm_relu(features, norm)[:, 2]).all()
+    assert torch.isnan(fused.batch_norm_act(features, norm, activation)[:, 2]).all()
     assert torch.isnan(fused.max_pool_2x2(features)[1, 2]).all()
 
 
-def test_a_network_trains_through_the_kernels_and_evaluates_as_before() -> None:
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_network_trains_through_the_kernels_and_evaluates_as_before(
+    activation: nn.Module,
+) -> None:
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2))
+    plain = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), activation, nn.MaxPool2d(2))
     special = copy.deepcopy(plain)
     fused.specialise(special)
     images = torch.randn(4, 1, 12, 12)
     ours, theirs = special(images), plain(images)
     assert type(ours.grad_fn).__name__ == "_MaxPool2x2Backward"
-    assert type(ours.grad_fn.next_functions[0][0]).__name__ == "_BatchNormReLUBackward"
+    assert type(ours.grad_fn.next_functions[0][0]).__name__ == "_BatchNormActBackward"
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(special.state_dict(), plain.state_dict())
     torch.testing.assert_close(special.eval()(images), plain.eval()(images))

@@ -1,4 +1,5 @@
-// Batch normalisation with ReLU, and 2×2 max-pooling, for training in channels-last layout.
+// Batch normalisation with ReLU or Hardswish, and 2×2 max-pooling, for training in channels-last
+// layout.
 //
 // Networks this small have 8 to 16 channels, fewer than a vector register has lanes. A batch is
 // therefore walked as flat blocks of lcm(channels, 16) or more elements: every lane is used, and
@@ -92,7 +93,26 @@ struct Norm {
   float *mean, *rstd;  // of the batch
 };
 
-// y = relu(scale · x + shift), tiled over the channels.
+// An activation, and what it lets through of the gradient `d` of its output. NaN stays NaN.
+struct ReLU {
+  static float value(float v) { return v <= 0 ? 0.0f : v; }
+  static float gradient(float v, float d) { return v <= 0 ? 0.0f : d; }
+};
+
+// v · min(max(v + 3, 0), 6) / 6: Howard et al. 2019, arXiv:1905.02244, section 5.2.
+struct Hardswish {
+  static float value(float v) {
+    float gate = v + 3;
+    gate = gate < 0 ? 0.0f : gate > 6 ? 6.0f : gate;
+    return v * gate * (1.0f / 6);
+  }
+  static float gradient(float v, float d) {
+    float slope = v * (1.0f / 3) + 0.5f;
+    return d * (v <= -3 ? 0.0f : v >= 3 ? 1.0f : slope);
+  }
+};
+
+// y = act(scale · x + shift), tiled over the channels.
 struct Affine {
   std::vector<float> scale, shift;
 
@@ -107,9 +127,9 @@ struct Affine {
 
 // `running_mean` serves as the point around which the variance is summed: near the mean, so that
 // nothing cancels.
-template <class T>
-void batch_norm_relu(const T* x, T* y, Norm norm, float* running_mean, float* running_var,
-                     int64_t pixels, int64_t channels, double eps, double momentum) {
+template <class Act, class T>
+void batch_norm_act(const T* x, T* y, Norm norm, float* running_mean, float* running_var,
+                    int64_t pixels, int64_t channels, double eps, double momentum) {
   Tiling tiling(pixels, channels);
   std::vector<float> around(tiling.tile);
   for (int64_t i = 0; i < tiling.tile; i++) around[i] = running_mean[i % channels];
@@ -136,16 +156,15 @@ void batch_norm_relu(const T* x, T* y, Norm norm, float* running_mean, float* ru
   tiling.each([=](int64_t start, int64_t length) {
 #pragma omp simd
     for (int64_t i = 0; i < length; i++) {
-      float v = load(x[start + i]) * scale[i] + shift[i];
-      store(v <= 0 ? 0.0f : v, y[start + i]);  // NaN stays
+      store(Act::value(load(x[start + i]) * scale[i] + shift[i]), y[start + i]);
     }
   });
 }
 
-// Ioffe and Szegedy, arXiv:1502.03167, section 3, with ReLU's mask recomputed from x.
-template <class T>
-void batch_norm_relu_backward(const T* g, const T* x, T* dx, Norm norm, float* dweight,
-                              float* dbias, int64_t pixels, int64_t channels) {
+// Ioffe and Szegedy, arXiv:1502.03167, section 3, with the activation's input recomputed from x.
+template <class Act, class T>
+void batch_norm_act_backward(const T* g, const T* x, T* dx, Norm norm, float* dweight,
+                             float* dbias, int64_t pixels, int64_t channels) {
   Tiling tiling(pixels, channels);
   Affine affine(norm, tiling);
   const float *scale = affine.scale.data(), *shift = affine.shift.data();
@@ -156,7 +175,7 @@ void batch_norm_relu_backward(const T* g, const T* x, T* dx, Norm norm, float* d
 #pragma omp simd
     for (int64_t i = 0; i < length; i++) {
       float v = load(x[start + i]), d = load(g[start + i]);
-      d = v * scale[i] + shift[i] <= 0 ? 0.0f : d;
+      d = Act::gradient(v * scale[i] + shift[i], d);
       a[i] += d;
       b[i] += d * (v - mean[i]);
     }
@@ -176,7 +195,7 @@ void batch_norm_relu_backward(const T* g, const T* x, T* dx, Norm norm, float* d
 #pragma omp simd
     for (int64_t i = 0; i < length; i++) {
       float v = load(x[start + i]), d = load(g[start + i]);
-      d = v * scale[i] + shift[i] <= 0 ? 0.0f : d;
+      d = Act::gradient(v * scale[i] + shift[i], d);
       store(scale[i] * d + slope[i] * v + constant[i], dx[start + i]);
     }
   });
@@ -245,20 +264,24 @@ void max_pool_backward(const T* g, const T* x, T* dx, int64_t rows, int64_t widt
 
 }  // namespace
 
-#define EXPORT(suffix, T)                                                                       \
-  extern "C" void batch_norm_relu_##suffix(                                                     \
+#define EXPORT_NORM(name, Act, suffix, T)                                                       \
+  extern "C" void batch_norm_##name##_##suffix(                                                 \
       const T* x, T* y, const float* weight, const float* bias, float* mean, float* rstd,       \
       float* running_mean, float* running_var, int64_t pixels, int64_t channels, double eps,    \
       double momentum) {                                                                        \
-    batch_norm_relu(x, y, Norm{weight, bias, mean, rstd}, running_mean, running_var, pixels,    \
-                    channels, eps, momentum);                                                   \
+    batch_norm_act<Act>(x, y, Norm{weight, bias, mean, rstd}, running_mean, running_var,        \
+                        pixels, channels, eps, momentum);                                       \
   }                                                                                             \
-  extern "C" void batch_norm_relu_backward_##suffix(                                            \
+  extern "C" void batch_norm_##name##_backward_##suffix(                                        \
       const T* g, const T* x, T* dx, const float* weight, const float* bias, float* mean,       \
       float* rstd, float* dweight, float* dbias, int64_t pixels, int64_t channels) {            \
-    batch_norm_relu_backward(g, x, dx, Norm{weight, bias, mean, rstd}, dweight, dbias, pixels,  \
-                             channels);                                                         \
-  }                                                                                             \
+    batch_norm_act_backward<Act>(g, x, dx, Norm{weight, bias, mean, rstd}, dweight, dbias,      \
+                                 pixels, channels);                                             \
+  }
+
+#define EXPORT(suffix, T)                                                                       \
+  EXPORT_NORM(relu, ReLU, suffix, T)                                                            \
+  EXPORT_NORM(hardswish, Hardswish, suffix, T)                                                  \
   extern "C" void max_pool_##suffix(const T* x, T* y, int64_t rows, int64_t width, int64_t c) { \
     max_pool(x, y, rows, width, c);                                                             \
   }                                                                                             \

@@ -1,4 +1,4 @@
-"""Kernels of our own for training on the CPU: batch normalisation with ReLU, and 2×2 max-pooling.
+"""Kernels of our own for training on the CPU: batch normalisation with what follows, and pooling.
 
 Between two convolutions a network this small spends its time on memory and on half-filled vectors;
 `fused.cpp` walks them with full ones. Compiled at a run's start for the processor at hand, in two
@@ -28,6 +28,7 @@ _FLAGS = (
     "-shared", "-fPIC",
 )  # fmt: skip
 _SUFFIX = {torch.bfloat16: "bf16", torch.float32: "fp32"}
+_ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Hardswish: "hardswish"}
 
 
 @functools.cache
@@ -49,7 +50,8 @@ def specialise(model: nn.Module) -> None:
     """Let a network's training run through the kernels; names, state and results stay.
 
     Replaced are plain 2×2 max-pools, and inside an `nn.Sequential` each batch normalisation that a
-    ReLU follows. Whoever calls those two one by one, and evaluation, goes torch's own way.
+    ReLU or Hardswish follows. Whoever calls those two one by one, and evaluation, goes torch's own
+    way.
     """
     for module in model.modules():
         if type(module) is nn.MaxPool2d and _is_plain_pool(module):
@@ -60,14 +62,15 @@ def specialise(model: nn.Module) -> None:
                 module.forward = functools.partial(_in_turn, steps)  # type: ignore[method-assign]
 
 
-def batch_norm_relu(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """Return relu(norm(features)) in training mode, [N, C, H, W], and move the running statistics.
+def batch_norm_act(features: Tensor, norm: nn.BatchNorm2d, activation: nn.Module) -> Tensor:
+    """Return activation(norm(features)) in training mode, [N, C, H, W], and move its statistics.
 
-    The numbers are torch's to rounding; sums do not depend on the number of threads.
+    The activation is an `nn.ReLU` or `nn.Hardswish`. The numbers are torch's to rounding; sums do
+    not depend on the number of threads.
     """
-    output: Tensor = _BatchNormReLU.apply(
-        features.contiguous(memory_format=torch.channels_last), norm.weight, norm.bias, norm
-    )
+    features = features.contiguous(memory_format=torch.channels_last)
+    kernel = f"batch_norm_{_ACTIVATIONS[type(activation)]}"
+    output: Tensor = _BatchNormAct.apply(features, norm.weight, norm.bias, norm, kernel)
     return output
 
 
@@ -77,19 +80,22 @@ def max_pool_2x2(features: Tensor) -> Tensor:
     return pooled
 
 
-class _BatchNormReLU(torch.autograd.Function):
+class _BatchNormAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, kernel: str
+    ) -> Tensor:
         assert norm.momentum is not None
         assert norm.num_batches_tracked is not None
         y, channels = torch.empty_like(x), x.shape[1]
         mean, rstd = torch.empty(2, channels)
         _call(
-            "batch_norm_relu", x, y, weight, bias, mean, rstd, norm.running_mean, norm.running_var,
+            kernel, x, y, weight, bias, mean, rstd, norm.running_mean, norm.running_var,
             x.numel() // channels, channels, float(norm.eps), float(norm.momentum),
         )  # fmt: skip
         norm.num_batches_tracked.add_(1)
         ctx.save_for_backward(x, weight, bias, mean, rstd)
+        ctx.kernel = kernel
         return y
 
     @staticmethod
@@ -99,8 +105,8 @@ class _BatchNormReLU(torch.autograd.Function):
         dx, channels = torch.empty_like(x), x.shape[1]
         dweight, dbias = torch.empty(2, channels)
         sizes = x.numel() // channels, channels
-        _call("batch_norm_relu_backward", gradient, x, dx, *norm, dweight, dbias, *sizes)
-        return dx, dweight, dbias, None
+        _call(f"{ctx.kernel}_backward", gradient, x, dx, *norm, dweight, dbias, *sizes)
+        return dx, dweight, dbias, None, None
 
 
 class _MaxPool2x2(torch.autograd.Function):
@@ -122,12 +128,13 @@ class _MaxPool2x2(torch.autograd.Function):
 
 
 def _fuse(modules: list[nn.Module]) -> list[Step]:
-    """Return the modules as steps, each batch normalisation and its ReLU as one."""
+    """Return the modules as steps, each batch normalisation and its activation as one."""
     steps: list[Step] = []
     for module in modules:
         norm = steps[-1] if steps else None
-        if type(module) is nn.ReLU and type(norm) is nn.BatchNorm2d and _is_plain_norm(norm):
-            steps[-1] = functools.partial(_norm_relu, norm, module)
+        fits = type(module) in _ACTIVATIONS and type(norm) is nn.BatchNorm2d
+        if fits and _is_plain_norm(norm):
+            steps[-1] = functools.partial(_norm_act, norm, module)
         else:
             steps.append(module)
     return steps
@@ -139,11 +146,11 @@ def _in_turn(steps: list[Step], features: Tensor) -> Tensor:
     return features
 
 
-def _norm_relu(norm: nn.BatchNorm2d, relu: nn.ReLU, features: Tensor) -> Tensor:
+def _norm_act(norm: nn.BatchNorm2d, activation: nn.Module, features: Tensor) -> Tensor:
     several = features.ndim == 4 and features.numel() > features.shape[1]  # values a channel
     if norm.training and several and features.dtype in _SUFFIX:
-        return batch_norm_relu(features, norm)
-    result: Tensor = relu(norm(features))
+        return batch_norm_act(features, norm, activation)
+    result: Tensor = activation(norm(features))
     return result
 
 
