@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
 
-def unit(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-    """Return convolution 3×3 without bias, batch normalisation, ReLU, in this order."""
+
+def unit(inputs: int, outputs: int, stride: int = 1, activation: str = "relu") -> list[nn.Module]:
+    """Return convolution 3×3 without bias, batch normalisation, activation, in this order."""
     convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+    return [convolution, nn.BatchNorm2d(outputs), ACTIVATIONS[activation]()]

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from torch import nn
 
-from mnistcli.models.layers import unit
+from mnistcli.models.layers import ACTIVATIONS, unit
 
 
-def stack(stages: str) -> nn.Module:
+def stack(stages: str, activation: str) -> nn.Module:
     """Return [N, 1, 28, 28] → logits [N, 10], from each convolution's output channels.
 
     `stages` are parted by spaces and work at 28×28, 14×14 and 7×7, with max-pooling between them;
     their convolutions are parted by hyphens: "10-12 16-14 14". A depthwise 7×7 convolution then
     weighs each of the 49 places of each channel, where average pooling would weigh all alike: it
-    keeps where a stroke lies, for 49 parameters a channel.
+    keeps where a stroke lies, for 49 parameters a channel. `activation` is relu or hardswish.
 
     Raises:
-        ValueError: `stages` is not of that form.
+        ValueError: `stages` is not of that form, or `activation` is another.
     """
     layers: list[nn.Module] = []
     channels, parts = 1, stages.split(" ")
     if not 2 <= len(parts) <= 3:
         raise ValueError(f"stages={stages!r}: two or three, such as '10-12 16-14 14'")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r}: {' or '.join(ACTIVATIONS)}")
     for index, part in enumerate(parts):
         if index:
             layers.append(nn.MaxPool2d(2))
         for outputs in map(int, part.split("-")):
-            layers += unit(channels, outputs)
+            layers += unit(channels, outputs, activation=activation)
             channels = outputs
     if len(parts) == 2:  # none at 7×7
         layers.append(nn.MaxPool2d(2))
@@ -35,16 +37,16 @@ def stack(stages: str) -> nn.Module:
     return nn.Sequential(*layers, pool, norm, nn.Flatten(), nn.Linear(channels, 10))
 
 
-def v4(stages: str = "10-12 16-14 14") -> nn.Module:
+def v4(stages: str = "10-12 16-14 14", activation: str = "hardswish") -> nn.Module:
     """Return v4."""
-    return stack(stages)
+    return stack(stages, activation)
 
 
-def v5(stages: str = "8-8 12-12 10") -> nn.Module:
+def v5(stages: str = "8-8 12-12 10", activation: str = "hardswish") -> nn.Module:
     """Return v5."""
-    return stack(stages)
+    return stack(stages, activation)
 
 
-def v6(stages: str = "5-7 8-8") -> nn.Module:
+def v6(stages: str = "5-7 8-8", activation: str = "hardswish") -> nn.Module:
     """Return v6; its learned pooling sees the maxima of the second stage."""
-    return stack(stages)
+    return stack(stages, activation)
