@@ -73,6 +73,15 @@ def test_stages_are_channels_by_convolution() -> None:
         build(MODELS["v4"], {"stages": "4,6 8"})
 
 
+def test_the_activation_is_an_argument() -> None:
+    for words, expected in (({}, torch.nn.Hardswish), ({"activation": "relu"}, torch.nn.ReLU)):
+        model = build(MODELS["v6"], words)
+        found = {type(m) for m in model.modules()} & {torch.nn.Hardswish, torch.nn.ReLU}
+        assert found == {expected}
+    with pytest.raises(UsageError, match="relu or hardswish"):
+        build(MODELS["v6"], {"activation": "tanh"})
+
+
 OWN = """
 import torch
 def good(width: int = 4):
