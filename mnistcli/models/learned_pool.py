@@ -37,12 +37,12 @@ def stack(stages: str, activation: str) -> nn.Module:
     return nn.Sequential(*layers, pool, norm, nn.Flatten(), nn.Linear(channels, 10))
 
 
-def v4(stages: str = "10-12 16-14 14", activation: str = "hardswish") -> nn.Module:
+def v4(stages: str = "10-12 16-14 14", activation: str = "relu") -> nn.Module:
     """Return v4."""
     return stack(stages, activation)
 
 
-def v5(stages: str = "8-8 12-12 10", activation: str = "hardswish") -> nn.Module:
+def v5(stages: str = "8-8 12-12 10", activation: str = "relu") -> nn.Module:
     """Return v5."""
     return stack(stages, activation)
 
