@@ -61,7 +61,7 @@ MODELS = {
             "v5", "mnistcli.models.learned_pool:v5", parameters=4_608, mult_adds=985_032
         ),
         ModelEntry(
-            "v6", "mnistcli.models.learned_pool:v6", parameters=1_994, mult_adds=494_474
+            "v6", "mnistcli.models.learned_pool:v6", parameters=1_892, mult_adds=357_266
         ),
         ModelEntry(
             "teacher", "mnistcli.models.teacher:build",
