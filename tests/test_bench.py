@@ -28,7 +28,8 @@ def test_bench_shares_add_up(cli: Cli) -> None:
 
 
 def test_the_floor_is_the_arithmetic_at_the_machines_peak(cli: Cli) -> None:
-    done = cli("bench", "v1", "--steps", "2", "--compile", "off", "--precision", "fp32", "--json")
+    line = ["bench", "--recipe", "plain/v1", "--steps", "2", "--compile", "off", "--json"]
+    done = cli(*line, "--precision", "fp32")
     report = document(done.stdout)
     limit = report["limit"]
     assert limit["mult_adds"] == MODELS["v1"].mult_adds

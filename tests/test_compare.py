@@ -52,9 +52,10 @@ def test_train_takes_published_seeds_as_they_are(
     """A record of this recipe, seed and data, as `checkpoints/records` holds them."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    record = document(train_small("--json", "--model", "v1").stdout) | {"data": MNIST_DIGEST}
+    done = train_small("--json", "--model", "v1", "--recipe", "plain/v1")
+    record = document(done.stdout) | {"data": MNIST_DIGEST}
     monkeypatch.setattr(missing, "published", lambda: [record])
-    line = ["compare", "v1", "--train", "--epochs", "2", "--json"]
+    line = ["compare", "plain/v1", "--train", "--epochs", "2", "--json"]
     assert document(cli(*line).stdout)["rows"][0]["mean"] == record["last"]["accuracy"]
     assert list(Path().iterdir()) == []
 

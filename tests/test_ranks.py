@@ -120,7 +120,7 @@ def test_a_signal_stops_all_jobs_and_the_printed_command_resumes(
 
 
 def test_a_run_that_diverges_gets_a_row_and_ends_no_rank(small_data: Path, tmp_path: Path) -> None:
-    recipe = load("v1", settings=["epochs=1", "optim.lr=1e20"])
+    recipe = load("plain/v1", settings=["epochs=1", "optim.lr=1e20"])
     places = {"data_dir": small_data, "out": tmp_path, "resume": "auto", "limits": Limits()}
     plan = Plan(MODELS["v1"], recipe, "v1", (), (0, 1), request=Request(threads=1), **places)
     setting = prepare(plan, Outside(lambda event: None, lambda: None))
