@@ -95,7 +95,11 @@ def test_sums_do_not_depend_on_the_number_of_threads() -> None:
 def test_what_is_not_finite_stays_so(activation: nn.Module) -> None:
     norm, features, _ = normalised((2, 4, 2, 2))
     features[1, 2, 1, 0] = float("nan")
-    assert torch.isnan(fused.batch_norm_act(features, norm, activation)[:, 2]).all()
+    output = fused.batch_norm_act(features.requires_grad_(), norm, activation)
+    (gradient,) = torch.autograd.grad(output.sum(), features)
+    for values in (output, gradient):
+        assert torch.isnan(values[:, 2]).all()
+        assert torch.isfinite(values[:, :2]).all()
     assert torch.isnan(fused.max_pool_2x2(features)[1, 2]).all()
 
 

@@ -93,7 +93,8 @@ struct Norm {
   float *mean, *rstd;  // of the batch
 };
 
-// An activation, and what it lets through of the gradient `d` of its output. NaN stays NaN.
+// An activation of v, and what it lets through of the gradient d of its output. A v that is NaN
+// gives NaN.
 struct ReLU {
   static float value(float v) { return v <= 0 ? 0.0f : v; }
   static float gradient(float v, float d) { return v <= 0 ? 0.0f : d; }

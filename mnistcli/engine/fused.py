@@ -63,10 +63,10 @@ def specialise(model: nn.Module) -> None:
 
 
 def batch_norm_act(features: Tensor, norm: nn.BatchNorm2d, activation: nn.Module) -> Tensor:
-    """Return activation(norm(features)) in training mode, [N, C, H, W], and move its statistics.
+    """Return activation(norm(features)) in training mode, [N, C, H, W].
 
-    The activation is an `nn.ReLU` or `nn.Hardswish`. The numbers are torch's to rounding; sums do
-    not depend on the number of threads.
+    The running statistics of `norm` move; the activation is an `nn.ReLU` or `nn.Hardswish`. The
+    numbers are torch's to rounding; sums do not depend on the number of threads.
     """
     features = features.contiguous(memory_format=torch.channels_last)
     kernel = f"batch_norm_{_ACTIVATIONS[type(activation)]}"
@@ -132,8 +132,8 @@ def _fuse(modules: list[nn.Module]) -> list[Step]:
     steps: list[Step] = []
     for module in modules:
         norm = steps[-1] if steps else None
-        fits = type(module) in _ACTIVATIONS and type(norm) is nn.BatchNorm2d
-        if fits and _is_plain_norm(norm):
+        follows = type(module) in _ACTIVATIONS
+        if follows and type(norm) is nn.BatchNorm2d and _is_plain_norm(norm):
             steps[-1] = functools.partial(_norm_act, norm, module)
         else:
             steps.append(module)

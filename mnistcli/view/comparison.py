@@ -134,7 +134,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
         said.append("tied: a paired test can't tell it from the leader at the 5 % level")
     if any(row["standing"] == "overlaps" for row in rows):
         said.append(
-            "overlaps: its interval reaches the leader's; no common seeds or pictures to test"
+            "overlaps: its interval reaches the leader's; fewer than two common seeds to test"
         )
     if left_out := sum(row["repeated"] for row in rows):
         said.append(f"{left_out} runs repeat a seed that is counted already: left out")
