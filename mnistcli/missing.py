@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from mnistcli.experiment import run_seeds
-from mnistcli.results.comparison import MNIST_DIGEST, published
+from mnistcli.results.comparison import MNIST_DIGEST
+from mnistcli.results.gather import published
 from mnistcli.setting import Outside, Plan
 
 

@@ -16,7 +16,8 @@ from mnistcli.data import mnist
 from mnistcli.engine import machine
 from mnistcli.files import packaged
 from mnistcli.models.registry import COMPARED, MODELS
-from mnistcli.results.comparison import MNIST_DIGEST, gather, rows
+from mnistcli.results.comparison import MNIST_DIGEST, rows
+from mnistcli.results.gather import gather
 from mnistcli.results.runlog import read_json
 from mnistcli.view.comparison import to_markdown
 

@@ -15,7 +15,8 @@ import pytest
 from conftest import Cli, document, spawn
 
 from mnistcli import missing
-from mnistcli.results.comparison import MNIST_DIGEST, gather, rows
+from mnistcli.results.comparison import MNIST_DIGEST, rows
+from mnistcli.results.gather import gather
 from mnistcli.results.literature import POINTS
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,8 @@ import pytest
 
 from mnistcli import files
 from mnistcli.models.registry import COMPARED
-from mnistcli.results.comparison import gather, rows
+from mnistcli.results.comparison import rows
+from mnistcli.results.gather import gather
 
 
 def test_thousands_of_runs_are_compared_in_seconds(tmp_path: Path) -> None:

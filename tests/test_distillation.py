@@ -19,7 +19,7 @@ from mnistcli.engine.runtime import Request, decide
 from mnistcli.errors import ArtifactError
 from mnistcli.files import packaged
 from mnistcli.recipe import Recipe, load
-from mnistcli.results.comparison import published
+from mnistcli.results.gather import published
 from mnistcli.teacher import open_teacher
 
 LINE = ["train", "--model", "v3", "--epochs", "2", "--batch-size", "32", "--threads", "1"]

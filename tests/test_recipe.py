@@ -8,7 +8,7 @@ import pytest
 
 from mnistcli import recipe
 from mnistcli.errors import UsageError
-from mnistcli.results.comparison import published
+from mnistcli.results.gather import published
 
 
 def test_every_packaged_recipe_loads_and_round_trips(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from mnistcli.cli.sink import sink
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.files import write_atomically
 from mnistcli.models.registry import COMPARED, known_names, resolve
-from mnistcli.results.comparison import gather, rows
+from mnistcli.results.comparison import rows
+from mnistcli.results.gather import gather
 from mnistcli.results.goal import Limits
 from mnistcli.view.comparison import show_comparison
 from mnistcli.view.output import Output

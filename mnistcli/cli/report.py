@@ -12,7 +12,8 @@ from mnistcli import recipe as recipes
 from mnistcli.cli import options
 from mnistcli.errors import UsageError
 from mnistcli.files import write_atomically
-from mnistcli.results.comparison import gather, rows
+from mnistcli.results.comparison import rows
+from mnistcli.results.gather import gather
 from mnistcli.results.goal import Limits
 from mnistcli.results.runlog import read_metrics
 from mnistcli.view.comparison import to_markdown
