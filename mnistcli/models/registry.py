@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import inspect
 import sys
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnistcli.errors import UsageError, nearest
+from mnistcli.models import own
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -123,7 +121,7 @@ def build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
 def _build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
     from torch import nn
 
-    factory = _load_factory(entry)
+    factory = own.load(entry.factory)
     accepted = inspect.signature(factory).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for name in model_args:
@@ -144,8 +142,8 @@ def _build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
     try:
         model = factory(**model_args)
     except (Exception, SystemExit) as error:
-        what = f"{entry.name} can't be built: {_words(error)}"
-        raise UsageError(what, where=_spot(error, entry)) from error
+        what = f"{entry.name} can't be built: {own.words(error)}"
+        raise UsageError(what, where=own.spot(error, entry.factory)) from error
     if not isinstance(model, nn.Module):
         raise UsageError(
             f"{entry.name} returned {type(model).__name__}, expected torch.nn.Module",
@@ -165,8 +163,8 @@ def _check_contract(model: nn.Module, entry: ModelEntry) -> None:
         with torch.no_grad():
             logits = model.eval()(pictures)
     except Exception as error:
-        what = f"{entry.name} fails on a batch [2, 1, 28, 28]: {_words(error)}"
-        raise UsageError(what, where=_spot(error, entry)) from error
+        what = f"{entry.name} fails on a batch [2, 1, 28, 28]: {own.words(error)}"
+        raise UsageError(what, where=own.spot(error, entry.factory)) from error
     finally:
         model.train(training)
     problem = None
@@ -193,64 +191,3 @@ def _unsaveable(model: nn.Module) -> str | None:
             kind = "complex" if value.is_complex() else "not finite"
             return f"keeps {name!r}, which is {kind}: register_buffer(…, persistent=False)"
     return None
-
-
-def _words(error: BaseException) -> str:
-    """Return the first line of an error, with its type where the words alone may not tell it."""
-    first = str(getattr(error, "msg", error)).strip().partition("\n")[0]
-    if first and isinstance(error, OSError | ImportError):
-        return first
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def _spot(error: BaseException, entry: ModelEntry) -> str:
-    """Return the line of the user's own file where an error arose, else the reference."""
-    path = Path(entry.factory.rpartition(":")[0])
-    if isinstance(error, SyntaxError) and error.filename is not None:
-        return f"{error.filename}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()]
-    return f"{path}:{lines[-1]}" if lines else entry.factory
-
-
-def _load_factory(entry: ModelEntry) -> Callable[..., Any]:
-    module_name, _, attribute = entry.factory.rpartition(":")
-    try:
-        module = _import(module_name)
-    except (Exception, SystemExit) as error:  # a script's own main() may exit
-        raise UsageError(
-            f"can't import {module_name!r}: {_words(error)}",
-            where=_spot(error, entry),
-            hint="path/to/net.py:factory or package.module:factory",
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        public = [name for name in vars(module) if not name.startswith("_")]
-        raise UsageError(
-            f"{module_name} has no function {attribute!r}", hint=nearest(attribute, public)
-        )
-    return factory  # type: ignore[no-any-return]
-
-
-def _import(name: str) -> Any:
-    """Import a file or a module; neighbours are found as `python FILE` and `python -m` do."""
-    path = Path(name)
-    is_file = path.suffix == ".py"
-    if is_file and not path.is_file():
-        raise FileNotFoundError("it is a folder" if path.is_dir() else "no such file")
-    folder = str(path.resolve().parent) if is_file else ""
-    sys.path.insert(0, folder)
-    try:
-        return _execute(path) if is_file else importlib.import_module(name)
-    finally:
-        sys.path.remove(folder)
-
-
-def _execute(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"mnistcli_own_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
