@@ -11,9 +11,9 @@ def stack(stages: str, activation: str) -> nn.Module:
     """Return [N, 1, 28, 28] → logits [N, 10], from each convolution's output channels.
 
     `stages` are parted by spaces and work at 28×28, 14×14 and 7×7, with max-pooling between them;
-    their convolutions are parted by hyphens: "8-10-10 12-12-12 12". A depthwise 7×7 convolution then
-    weighs each of the 49 places of each channel, where average pooling would weigh all alike: it
-    keeps where a stroke lies, for 49 parameters a channel. `activation` is relu or hardswish.
+    their convolutions are parted by hyphens: "8-10-10 12-12-12 12". A depthwise 7×7 convolution
+    then weighs each of the 49 places of each channel, where average pooling would weigh all alike:
+    it keeps where a stroke lies, for 49 parameters a channel. `activation` is relu or hardswish.
 
     Raises:
         ValueError: `stages` is not of that form, or `activation` is another.
