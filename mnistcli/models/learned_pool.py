@@ -1,4 +1,4 @@
-"""v4, v5 and v6: one design in three widths, with a learned pooling in front of the classifier."""
+"""v4, v5 and v6: one design in three sizes, with a learned pooling in front of the classifier."""
 
 from __future__ import annotations
 
