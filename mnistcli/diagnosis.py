@@ -5,10 +5,9 @@ Data only; nothing is written.
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -44,7 +43,6 @@ def diagnose(device: str, data_dir: Path | None) -> list[Finding]:
         *_precisions(device),
         Finding("threads", True, f"{torch.get_num_threads()} of {os.cpu_count()} processors"),
         _compiler(device),
-        Finding("cache", True, f"torch.compile keeps its kernels in {machine.compile_cache()}"),
         _data(data_dir),
         _disk(Path("checkpoints")),
     ]
@@ -64,18 +62,9 @@ def versions() -> dict[str, str | None]:
 
 
 def shorten(text: str) -> str:
-    """Return the text with the home folder as ~ and the user's name as $USER."""
-    home, user = os.path.expanduser("~"), _user()
-    if len(home) > 1:
-        text = text.replace(home, "~")
-    return text.replace(f"torchinductor_{user}", "torchinductor_$USER")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"
+    """Return the text with the home folder as ~."""
+    home = os.path.expanduser("~")
+    return text.replace(home, "~") if len(home) > 1 else text
 
 
 def _device(asked: str) -> Finding:
@@ -113,12 +102,15 @@ def _precisions(asked: str) -> list[Finding]:
 
 
 def _compiler(asked: str) -> Finding:
-    """Say whether what training compiles here compiles: kernels on the CPU, torch's on CUDA."""
+    """Say whether the kernels that training on the CPU runs through compile; CUDA needs none."""
     try:
-        fault = runtime.compile_fault(runtime.decide(Request(device=asked)))
+        chosen = runtime.decide(Request(device=asked))
     except MnistcliError as error:
         return Finding("compiler", None, str(error))
-    return Finding("compiler", fault is None, fault or "builds what training runs through")
+    fault = runtime.compile_fault(replace(chosen, device="cpu"))
+    if fault is not None and chosen.device != "cpu":
+        return Finding("compiler", None, f"{fault}; training on {chosen.device} needs none")
+    return Finding("compiler", fault is None, fault or "builds what the CPU trains through")
 
 
 def _data(data_dir: Path | None) -> Finding:

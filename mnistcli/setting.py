@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from mnistcli.data import mnist
 from mnistcli.engine import runtime
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Request, Runtime
+from mnistcli.errors import UsageError
 from mnistcli.events import Emit, Notice
-from mnistcli.models.registry import ModelEntry, build
+from mnistcli.models.registry import MODELS, ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Limits
 from mnistcli.results.resume import TEACHER, Resume
@@ -98,16 +99,27 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
     chosen = runtime.decide(plan.request)
     dataset = mnist.load(plan.data_dir)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
-    asked = plan.request.compile
-    if plan.parallel == "data" and chosen.device != "cpu" and asked == "auto":
-        asked = "off"  # nobody has measured yet that torch.compile pays around DDP
-    chosen = runtime.choose_compile(chosen, asked, images_to_train=images)
+    chosen = _choose_compile(plan, chosen, images)
     if chosen.device_reason is not None:
         outside.emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
     if chosen.compile_reason is not None:
         outside.emit(Notice(f"not compiled: {chosen.compile_reason}"))
     teacher = open_teacher(plan.recipe, dataset.hashes, chosen)
     return Setting(dataset, chosen, outside, {}, teacher=teacher)
+
+
+def _choose_compile(plan: Plan, chosen: Runtime, images: int) -> Runtime:
+    """Decide on compilation; on CUDA a step is recorded where every step does the same."""
+    asked, on_cuda = plan.request.compile, chosen.device != "cpu"
+    if on_cuda and plan.parallel == "data":
+        what = "ranks that share a run train eagerly on CUDA"
+        if asked == "on":
+            raise UsageError(what, where="--compile on", hint="--compile auto, or --parallel runs")
+        return replace(chosen, compile_reason=what)
+    if on_cuda and plan.entry.name not in MODELS and asked == "auto":
+        what = "an own network may do other things at each step; --compile on if it never does"
+        return replace(chosen, compile_reason=what)
+    return runtime.choose_compile(chosen, asked, images_to_train=images)
 
 
 def restored_runtime(plan: Plan, saved: dict[str, Any], emit: Emit) -> Runtime:

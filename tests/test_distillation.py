@@ -101,7 +101,7 @@ def test_a_distilled_run_that_was_stopped_ends_with_the_same_bits(
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     done = forked.run(*line, "--out", whole)
     assert done.code == 0, done.err
-    wait = ("wait_in", "mnistcli.engine.train:train_step", tmp_path / "here", 14)  # of 12 an epoch
+    wait = ("wait_in", "mnistcli.engine.step:train_step", tmp_path / "here", 14)  # of 12 an epoch
     child = forked.start(*line, "--out", stopped, sabotage=wait)
     child.until((tmp_path / "here").exists)
     child.signal(signal.SIGTERM)

@@ -99,7 +99,7 @@ def test_row_13_weights_that_overflow_are_not_written(
 
 def test_row_15_a_second_process_is_told_who_holds_the_folder(runs: Runs, tmp_path: Path) -> None:
     run, marker = tmp_path / "run", tmp_path / "here"
-    first = runs.start(run, sabotage=("wait_in", "mnistcli.engine.train:train_step", marker, 5))
+    first = runs.start(run, sabotage=("wait_in", "mnistcli.engine.step:train_step", marker, 5))
     first.until(marker.exists)
     second = runs.run(run, "--resume", "auto")
     assert second.code == 7
@@ -144,7 +144,7 @@ def test_row_21_odd_paths_work_and_the_printed_command_can_be_pasted(
     (tmp_path / "mnistcli").write_text(f'#!/bin/sh\nexec {sys.executable} -m mnistcli "$@"\n')
     (tmp_path / "mnistcli").chmod(0o755)
     run, marker = tmp_path / "a link" / 'it\'s a $RUN; "1"', tmp_path / "here"
-    sabotage = ("wait_in", "mnistcli.engine.train:train_step", marker, 5)
+    sabotage = ("wait_in", "mnistcli.engine.step:train_step", marker, 5)
     child = runs.start(run, "--data-dir", str(tmp_path / "data 数"), sabotage=sabotage)
     child.until(marker.exists)
     child.signal(signal.SIGTERM)

@@ -20,14 +20,14 @@ from conftest import Runs, document, spawn
 from forkserver import Child
 
 from mnistcli.cli import signals
-from mnistcli.engine import checkpoint, machine
+from mnistcli.engine import checkpoint, fused
 
 # Where the child waits for the signal, and how many epochs are saved by then (and after it).
 PHASES = {
     "data load": ("wait_in", "mnistcli.data.mnist:load"),
     "write of the recipe": ("wait_in_write", "recipe.yaml", "half written"),
-    "first batch": ("wait_in", "mnistcli.engine.train:train_step"),
-    "batch of the second epoch": ("wait_in", "mnistcli.engine.train:train_step"),
+    "first batch": ("wait_in", "mnistcli.engine.step:train_step"),
+    "batch of the second epoch": ("wait_in", "mnistcli.engine.step:train_step"),
     "evaluation": ("wait_in", "mnistcli.engine.train:evaluate"),
     "write of a checkpoint": ("wait_in_write", "last.pt", "before replace"),
     "last evaluation": ("wait_in", "mnistcli.engine.train:evaluate"),
@@ -97,11 +97,10 @@ def names_of(pids: set[int]) -> set[str]:
 def test_row_3_sigterm_ends_a_compilation_and_the_compilers(
     tiny_data: Path, tmp_path: Path
 ) -> None:
-    if (fault := machine.probe_compiler()) is not None:
+    if isinstance(fault := fused.compile_kernels(), str):
         pytest.skip(fault)
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     words = ["train", "--model", "v1", "--compile", "on", "--data-dir", str(tiny_data)]
-    process = spawn(*words, "--out", str(tmp_path / "run"), env=environment)
+    process = spawn(*words, "--out", str(tmp_path / "run"))
     while not names_of(below := set(signals.descendants(process.pid))) & {"cc1plus"}:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -141,7 +140,7 @@ def test_row_3_a_signal_while_torch_is_imported_still_gives_one_document(tmp_pat
 
 def test_row_4_ctrl_c_saves_and_is_resumed(runs: Runs, tmp_path: Path) -> None:
     run, marker = tmp_path / "run", tmp_path / "here"
-    child = runs.start(run, sabotage=("wait_in", "mnistcli.engine.train:train_step", marker, 5))
+    child = runs.start(run, sabotage=("wait_in", "mnistcli.engine.step:train_step", marker, 5))
     child.until(marker.exists)
     child.signal(signal.SIGINT)
     assert child.wait() == 130, child.err
@@ -151,7 +150,7 @@ def test_row_4_ctrl_c_saves_and_is_resumed(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "sabotage",
     [
-        ("hang_in", "mnistcli.engine.train:train_step", 5),
+        ("hang_in", "mnistcli.engine.step:train_step", 5),
         ("hang_in", "mnistcli.engine.checkpoint:write_atomically", 4),
     ],
 )

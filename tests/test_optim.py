@@ -65,11 +65,13 @@ def test_the_average_follows_by_its_decay_and_skips_bad_steps() -> None:
     average = WeightAverage(model, 0.9)
     nn.init.ones_(model.weight)
     go, skip = torch.tensor(False), torch.tensor(True)
-    average.update(10_000, skip)
+    average.set_step(10_000)
+    average.update(skip)
     assert average.vector.item() == 0.0
-    average.update(10_000, go)
+    average.update(go)
     assert average.vector.item() == pytest.approx(0.1)
-    average.update(0, go)  # early: decay 1 / 10
+    average.set_step(0)  # early: decay 1 / 10
+    average.update(go)
     assert average.vector.item() == pytest.approx(0.91)
     twin = nn.Linear(1, 1, bias=False)
     with torch.no_grad():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mnistcli.data import mnist
-from mnistcli.engine import checkpoint, machine, runtime, state
+from mnistcli.engine import checkpoint, runtime, state
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.train import train
@@ -131,10 +131,10 @@ def without_time(metrics: Any) -> dict[str, Any]:
 
 def test_a_compiled_run_resumes_bit_for_bit(part: mnist.Labelled, tmp_path: Path) -> None:
     """Row 19 of the fault matrix."""
-    if (fault := machine.probe_compiler()) is not None:
-        pytest.skip(fault)
     recipe = load("v1", settings=["epochs=2", "batch_size=64"])
     chosen = runtime.decide(Request(device="cpu", threads=1))
+    if (fault := runtime.compile_fault(chosen)) is not None:
+        pytest.skip(fault)
     chosen = runtime.choose_compile(chosen, "on", images_to_train=0)
     whole, _ = go(tmp_path / "whole", part, recipe, chosen=chosen)
     with pytest.raises(Interrupted):
@@ -244,28 +244,3 @@ def test_fp16_gradients_that_stay_bad_end_the_run(part: mnist.Labelled, tmp_path
     with pytest.raises(DivergedError, match="step 10 "):
         train(run, current)
     assert all(map(torch.equal, before, current.model.parameters()))
-
-
-@pytest.mark.cuda
-def test_a_cuda_epoch_waits_for_nothing(part: mnist.Labelled, tmp_path: Path) -> None:
-    """Reads happen with the bar only; in between, a synchronising call is an error."""
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    from mnistcli.data.batches import training_batches
-    from mnistcli.engine.train import Totals, train_step
-
-    recipe = load("v3", settings=["batch_size=64"])
-    chosen = runtime.decide(Request(device="cuda"))
-    current = state.create(MODELS["v3"], recipe, chosen)
-    on_device = part.to(chosen.torch_device)
-    run = Run(recipe, chosen, on_device, on_device, HASHES, tmp_path, lambda _: None, lambda: None)
-    zero = torch.zeros((), dtype=torch.int64, device="cuda")
-    totals = Totals(zero.double(), zero, zero - 1)
-    batches = list(training_batches(on_device, recipe, 1))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for step, batch in enumerate(batches):
-            totals = train_step(run, current, batch, step, totals)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert int(totals.first_bad_step) == -1

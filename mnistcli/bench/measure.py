@@ -22,7 +22,8 @@ from mnistcli.engine import machine, state
 from mnistcli.engine.evaluate import evaluate
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime, wait_for_device
-from mnistcli.engine.train import Totals, train, train_step
+from mnistcli.engine.step import Step
+from mnistcli.engine.train import train
 from mnistcli.models.registry import ModelEntry
 from mnistcli.recipe import Recipe
 
@@ -61,16 +62,14 @@ class Bench:
 
     def steps(self, count: int, training: mnist.Labelled | None = None) -> dict[str, float]:
         """Train `count` batches; return the seconds of drawing an epoch, of input and of steps."""
-        run = self._run(Path())
+        train_step = Step(self._run(Path()), self.state)
         batches = training_batches(training or self.training, self.recipe, 1)
-        zero = torch.zeros((), dtype=torch.int64, device=self.runtime.torch_device)
-        totals = Totals(zero.double(), zero, zero - 1)
         spent = {"draw": 0.0, "input": 0.0, "step": 0.0}
         for step in range(count):
             started = self._now()
             batch = next(batches)  # the first one draws the whole epoch
             ready = self._now()
-            totals = train_step(run, self.state, batch, step, totals)
+            train_step(batch, step, self.recipe.optim.lr)
             spent["input" if step else "draw"] += ready - started
             spent["step"] += self._now() - ready
         return spent

@@ -165,7 +165,10 @@ Precision = Annotated[
 ]
 Compile = Annotated[
     Literal["auto", "on", "off"],
-    typer.Option(help="torch.compile; auto where it pays.", rich_help_panel=_MACHINE),
+    typer.Option(
+        help="Kernels of our own on the CPU, a recorded graph on CUDA; auto where it pays.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 Threads = Annotated[
     int | None,

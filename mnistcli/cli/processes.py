@@ -40,8 +40,8 @@ MaxRestarts = Annotated[
 Parallel = Annotated[
     Literal["runs", "data"],
     typer.Option(
-        help="Share out whole runs, or each batch of a run (DDP; on CUDA eager "
-        "unless --compile on), among the processes of --jobs or torchrun.",
+        help="Share out whole runs, or each batch of a run (DDP; eager on CUDA), among the "
+        "processes of --jobs or torchrun.",
         rich_help_panel=_PANEL,
     ),
 ]

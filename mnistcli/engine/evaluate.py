@@ -12,8 +12,9 @@ from mnistcli.data.augment import normalise, to_input
 from mnistcli.data.mnist import Labelled
 from mnistcli.events import Mistake
 
-# On two CPU cores twice as fast as 1,000 at a time: activations stay inside the caches.
-BATCH_IMAGES = 125
+# On two CPU cores twice as fast as 1,000 at a time: activations stay inside the caches. A GPU would
+# wait for its orders.
+_BATCH_IMAGES = {"cpu": 125, "cuda": 2000}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def read(model: nn.Module, images: Tensor) -> Tensor:
     """Return the logits, float32 [N, 10], of a network in eval mode for uint8 [N, 28, 28]."""
     assert not model.training
     outputs = []
-    for batch in images.split(BATCH_IMAGES):
+    for batch in images.split(_BATCH_IMAGES[images.device.type]):
         inputs = normalise(to_input(batch)).to(memory_format=torch.channels_last)
         outputs.append(model(inputs).float())
     return torch.cat(outputs)

@@ -9,8 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
-import tempfile
 from pathlib import Path
 
 import torch
@@ -74,15 +72,6 @@ def run_compiler(source: Path, *arguments: str | Path) -> str | None:
     return None
 
 
-def probe_compiler() -> str | None:
-    """Build a tiny C++ file against Python's headers; return None, or why it failed."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.cpp")
-        source.write_text("#include <Python.h>\n#include <vector>\nint main() { return 0; }\n")
-        include = f"-I{sysconfig.get_paths()['include']}"
-        return run_compiler(source, "-fsyntax-only", "-fopenmp", include)
-
-
 def cuda_fault(device: torch.device) -> str | None:
     """Run a real kernel; return None, or why it can't run."""
     if not torch.backends.cuda.is_built():
@@ -120,10 +109,3 @@ def nvidia_driver() -> str | None:
     except OSError:
         return None
     return next((word for word in words if word[0].isdigit() and "." in word), "unknown")
-
-
-def compile_cache() -> Path:
-    """Return the folder in which torch.compile keeps what it built."""
-    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
-    return Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or default_cache_dir())

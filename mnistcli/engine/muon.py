@@ -20,11 +20,12 @@ _ITERATIONS = 5
 class Muon(torch.optim.Optimizer):
     """Groups with `orthogonalise` set hold convolution weights [out, in, kH, kW], the rest none.
 
-    Like torch's fused optimizers it reads the scalar `found_inf`, where set: at 1 the step leaves
-    the weights alone.
+    Like torch's fused optimizers it reads two scalars, where set: at 1 of `found_inf` the step
+    leaves the weights alone; the gradients are too large by `grad_scale`.
     """
 
     found_inf: Tensor | None = None
+    _step_supports_amp_scaling = True  # so that torch's scaler sets both and waits for nothing
 
     def __init__(self, groups: Sequence[dict[str, Any]], *, lr: float, momentum: float) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "orthogonalise": False})
@@ -36,7 +37,9 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             bad = torch.zeros_like(weights[0].sum()) if self.found_inf is None else self.found_inf
-            gradients = [torch.where(bad > 0, 0.0, p.grad) for p in weights]
+            gradients = _zero_where(bad > 0, [p.grad for p in weights])
+            if (scale := getattr(self, "grad_scale", None)) is not None:
+                torch._foreach_div_(gradients, scale)
             momenta = [self._momentum(p) for p in weights]
             torch._foreach_mul_(momenta, group["momentum"])
             torch._foreach_add_(momenta, gradients)
@@ -53,6 +56,13 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(parameter)
         momentum: Tensor = state["momentum_buffer"]
         return momentum
+
+
+def _zero_where(bad: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    """Return copies, or zeros where the bool scalar says so; as one vector, in memory order."""
+    vector = torch.cat([t.as_strided((t.numel(),), (1,)) for t in tensors]).masked_fill(bad, 0.0)
+    parts = vector.split([t.numel() for t in tensors])
+    return [part.as_strided(t.shape, t.stride()) for part, t in zip(parts, tensors, strict=True)]
 
 
 def hidden_convolutions(model: nn.Module) -> set[Tensor]:

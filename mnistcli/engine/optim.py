@@ -135,7 +135,19 @@ def _fits(value: Any, parameter: Tensor) -> bool:
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every parameter group the learning rate, times the group's own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_factor", 1.0)
+        own = lr * group.get("lr_factor", 1.0)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
+
+
+def read_lr_from_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Let a recorded graph see each step's learning rate: from now on a scalar on the device."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.zeros((), device=device)
+        if "capturable" in group:  # Adam's step count too
+            group["capturable"] = True
 
 
 class WeightAverage:
@@ -149,12 +161,16 @@ class WeightAverage:
         self._decay = decay
         self._sources = _floating(model)
         self.vector = self._current()
+        self._way = self.vector.new_zeros(())  # of a step towards the network's weights
 
-    def update(self, step: int, skip: Tensor) -> None:
-        """Take one step towards the network's weights, unless the bool scalar `skip` is set."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        moved = self.vector.lerp(self._current(), 1 - decay)
-        self.vector = torch.where(skip, self.vector, moved)
+    def set_step(self, step: int) -> None:
+        """Choose the decay of a step, counted from 0 over the whole run."""
+        self._way.fill_(1 - min(self._decay, (1 + step) / (10 + step)))
+
+    def update(self, skip: Tensor) -> None:
+        """Go one step towards the network's weights, unless the bool scalar `skip` is set."""
+        moved = self.vector.lerp(self._current(), self._way)
+        self.vector.copy_(torch.where(skip, self.vector, moved))
 
     def copy_to(self, model: nn.Module) -> None:
         """Write the average into a network of the same shape."""

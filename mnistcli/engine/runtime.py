@@ -18,8 +18,8 @@ from mnistcli.errors import EnvironmentFault, UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-# Below this many pictures in the whole run, compiling the kernels takes longer, two seconds, than
-# they save: 12 s for each 60,000 pictures (2 cores, v3, bf16).
+# Below this many pictures in the whole run, compiling the CPU's kernels takes longer, two seconds,
+# than they save: 12 s for each 60,000 pictures (2 cores, v3, bf16).
 _COMPILE_PAYS_IMAGES = 10_000
 
 
@@ -75,6 +75,7 @@ def decide(request: Request) -> Runtime:
     if request.threads is not None or place.local_size > 1:
         use_threads(request.threads or place.cores)
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
     torch.set_float32_matmul_precision("highest")
     device, reason = _choose_device(request.device)
     precision = _choose_precision(request.precision, device)
@@ -89,7 +90,7 @@ def decide(request: Request) -> Runtime:
 
 
 def choose_compile(runtime: Runtime, asked: str, *, images_to_train: int) -> Runtime:
-    """Decide on compilation: `auto` where it pays and a compiler works, `on` or an error.
+    """Decide on compiled kernels or, on CUDA, a recorded step: `auto` where it pays and works.
 
     Raises:
         EnvironmentFault: it was asked for, and no compiler works here.
@@ -109,9 +110,9 @@ def choose_compile(runtime: Runtime, asked: str, *, images_to_train: int) -> Run
 
 
 def compile_fault(runtime: Runtime) -> str | None:
-    """Return None, or why nothing can be compiled here."""
+    """Return None, or why nothing can be compiled here; CUDA's graphs need no compiler."""
     if runtime.torch_device.type == "cuda":
-        return machine.probe_compiler()
+        return None
     kernels = fused.compile_kernels()
     return kernels if isinstance(kernels, str) else None
 
@@ -167,15 +168,13 @@ def place(model: nn.Module, runtime: Runtime) -> nn.Module:
 
 
 def compile_in_place(model: nn.Module, runtime: Runtime) -> None:
-    """Compile where decided; state-dict keys stay as they are.
+    """Put kernels of our own between the convolutions, where decided; state-dict keys stay.
 
-    On CUDA by torch.compile, with CUDA graphs. On the CPU our own kernels for what lies between
-    the convolutions are faster than torch.compile's, and ready in two seconds instead of thirty.
+    They are faster on the CPU than torch.compile's, and ready in two seconds instead of thirty. On
+    CUDA a whole step is recorded instead, see `engine.step`.
     """
     if runtime.compiled and runtime.torch_device.type == "cpu":
         fused.specialise(model)
-    elif runtime.compiled:
-        model.compile(mode="reduce-overhead", dynamic=False)
 
 
 def _choose_device(asked: str) -> tuple[torch.device, str | None]:

@@ -1,0 +1,145 @@
+"""A step on CUDA: recorded as a graph it does what it does eagerly, and waits for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnistcli.data import mnist
+from mnistcli.data.batches import training_batches
+from mnistcli.engine import checkpoint, runtime, state, step
+from mnistcli.engine.run import Run
+from mnistcli.engine.runtime import Request, Runtime
+from mnistcli.engine.step import Step
+from mnistcli.engine.train import train
+from mnistcli.models.registry import MODELS
+from mnistcli.recipe import load
+
+HASHES = dict.fromkeys(mnist.FILES, "0" * 64)
+OPTIMIZERS = {
+    "sgd": "{name: sgd, lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.0001, "
+           "decay_norm_and_bias: false}",
+    "adam": "{name: adam, lr: 0.01, weight_decay: 0.0, decay_norm_and_bias: true}",
+    "muon": "{name: muon, lr: 0.2, muon_lr: 0.03, momentum: 0.9, weight_decay: 0.0001, "
+            "decay_norm_and_bias: false}",
+}  # fmt: skip
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class OnTheSpot:
+    """Stands in for a graph on the CPU: the same batch buffers, the work done at each replay."""
+
+    def __init__(self, work: Any, batch: step.Batch) -> None:
+        self.work, self.batch = work, tuple(torch.empty_like(part) for part in batch)
+
+    def replay(self, batch: step.Batch) -> None:
+        for held, part in zip(self.batch, batch, strict=True):
+            held.copy_(part)
+        self.work(self.batch)
+
+
+def trained(
+    part: mnist.Labelled, chosen: Runtime, folder: Path, *settings: str, epochs: int = 3
+) -> tuple[str, list[Any]]:
+    """Return the hash of the evaluated weights and the history's figures."""
+    recipe = load("plain/v3", settings=[f"epochs={epochs}", "batch_size=32", *settings])
+    current = state.create(MODELS["v3"], recipe, chosen)
+    on_device = part.to(chosen.torch_device)
+    folder.mkdir()
+    train(Run(recipe, chosen, on_device, on_device, HASHES, folder, lambda _: None, lambda: None),
+          current)  # fmt: skip
+    figures = [(m.train_loss, m.train_correct, m.eval_loss, m.lr) for m in current.history]
+    return checkpoint.weights_hash(current.evaluated.state_dict()), figures
+
+
+@pytest.fixture
+def part(dataset: mnist.Dataset) -> mnist.Labelled:
+    return mnist.Labelled(dataset.train.images[:256], dataset.train.labels[:256])
+
+
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_what_a_graph_reads_from_the_device_is_what_an_eager_step_is_told(
+    optim: str, part: mnist.Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learning rate, decay of the average and step number, through buffers of the CPU."""
+    chosen = runtime.decide(Request(device="cpu", precision="fp32", threads=1))
+    eager = trained(part, chosen, tmp_path / "eager", f"optim={OPTIMIZERS[optim]}")
+
+    def recording(self: Step, run: Run, current: state.TrainState) -> None:
+        made(self, run, current)
+        self._records = True
+        step.read_lr_from_device(current.optimizer, torch.device("cpu"))
+
+    made = Step.__init__
+    monkeypatch.setattr(Step, "__init__", recording)
+    monkeypatch.setattr(step, "_Graph", OnTheSpot)
+    monkeypatch.setattr(step, "_on_side_stream", lambda work, batch: work(batch))
+    recorded = trained(part, chosen, tmp_path / "recorded", f"optim={OPTIMIZERS[optim]}")
+    assert [m[3] for m in recorded[1]] == [m[3] for m in eager[1]]
+    assert recorded[1][-1][0] == pytest.approx(eager[1][-1][0], rel=1e-4)
+
+
+@pytest.mark.cuda
+@on_cuda
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_a_recorded_run_equals_an_eager_one_bit_for_bit(
+    optim: str, precision: str, part: mnist.Labelled, tmp_path: Path
+) -> None:
+    settings = [f"optim={OPTIMIZERS[optim]}", "model_args.dropout=0.1"]
+    chosen = runtime.decide(Request(device="cuda", precision=precision))
+    eager = trained(part, chosen, tmp_path / "eager", *settings)
+    graph = replace(chosen, compiled=True)
+    assert trained(part, graph, tmp_path / "graph", *settings) == eager
+    assert trained(part, graph, tmp_path / "again", *settings) == eager
+
+
+@pytest.mark.cuda
+@on_cuda
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_cuda_epoch_waits_for_nothing(
+    compiled: bool, part: mnist.Labelled, tmp_path: Path
+) -> None:
+    """Reads happen with the bar only; in between, a synchronising call is an error."""
+    recipe = load("plain/v3", settings=["batch_size=32", f"optim={OPTIMIZERS['muon']}"])
+    chosen = replace(runtime.decide(Request(device="cuda")), compiled=compiled)
+    current = state.create(MODELS["v3"], recipe, chosen)
+    on_device = part.to(chosen.torch_device)
+    run = Run(recipe, chosen, on_device, on_device, HASHES, tmp_path, lambda _: None, lambda: None)
+    train_step = Step(run, current)
+    batches = list(training_batches(on_device, recipe, 1))
+    for number, batch in enumerate(batches[:4]):  # recording itself waits, once
+        train_step(batch, number, 0.1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for number, batch in enumerate(batches[4:], start=4):
+            train_step(batch, number, 0.1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert int(train_step.sums.first_bad_step) == -1
+
+
+@pytest.mark.cuda
+@on_cuda
+def test_a_replayed_step_with_a_bad_gradient_changes_nothing(
+    part: mnist.Labelled, tmp_path: Path
+) -> None:
+    recipe = load("plain/v3", settings=["batch_size=32"])
+    chosen = replace(runtime.decide(Request(device="cuda")), compiled=True)
+    current = state.create(MODELS["v3"], recipe, chosen)
+    on_device = part.to(chosen.torch_device)
+    run = Run(recipe, chosen, on_device, on_device, HASHES, tmp_path, lambda _: None, lambda: None)
+    train_step = Step(run, current)
+    batches = list(training_batches(on_device, recipe, 1))
+    for number, batch in enumerate(batches[:5]):
+        train_step(batch, number, 0.1)
+    assert current.average is not None
+    before = [*(p.clone() for p in current.model.parameters()), current.average.vector.clone()]
+    train_step((batches[5][0] * float("nan"), batches[5][1]), 5, 0.1)
+    assert int(train_step.sums.first_bad_step) == 5
+    after = [*current.model.parameters(), current.average.vector]
+    assert all(map(torch.equal, before, after))
