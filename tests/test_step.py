@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from mnistcli import setting
 from mnistcli.data import mnist
 from mnistcli.data.batches import training_batches
 from mnistcli.engine import checkpoint, runtime, state, step
@@ -16,8 +17,10 @@ from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.step import Step
 from mnistcli.engine.train import train
-from mnistcli.models.registry import MODELS
+from mnistcli.errors import Interrupted, UsageError
+from mnistcli.models.registry import MODELS, resolve
 from mnistcli.recipe import load
+from mnistcli.results.goal import Limits
 
 HASHES = dict.fromkeys(mnist.FILES, "0" * 64)
 OPTIMIZERS = {
@@ -27,6 +30,7 @@ OPTIMIZERS = {
     "muon": "{name: muon, lr: 0.2, muon_lr: 0.03, momentum: 0.9, weight_decay: 0.0001, "
             "decay_norm_and_bias: false}",
 }  # fmt: skip
+ON_CUDA = Runtime("cuda:0", "a GPU", "bf16", compiled=False, threads=1)
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -43,14 +47,25 @@ class OnTheSpot:
 
 
 def trained(
-    part: mnist.Labelled, chosen: Runtime, folder: Path, *settings: str, epochs: int = 3
+    part: mnist.Labelled,
+    chosen: Runtime,
+    folder: Path,
+    *settings: str,
+    stop: bool = False,
+    saved: dict[str, Any] | None = None,
 ) -> tuple[str, list[Any]]:
-    """Return the hash of the evaluated weights and the history's figures."""
-    recipe = load("plain/v3", settings=[f"epochs={epochs}", "batch_size=32", *settings])
+    """Train three epochs, or to the end of the first; return the weights' hash and the figures."""
+    recipe = load("plain/v3", settings=["epochs=3", "batch_size=32", *settings])
     current = state.create(MODELS["v3"], recipe, chosen)
+    if saved is not None:
+        state.restore(current, saved, where="saved")
     on_device = part.to(chosen.torch_device)
     folder.mkdir()
-    train(Run(recipe, chosen, on_device, on_device, HASHES, folder, lambda _: None, lambda: None),
+
+    def should_stop() -> int | None:
+        return 15 if stop and current.history else None
+
+    train(Run(recipe, chosen, on_device, on_device, HASHES, folder, lambda _: None, should_stop),
           current)  # fmt: skip
     figures = [(m.train_loss, m.train_correct, m.eval_loss, m.lr) for m in current.history]
     return checkpoint.weights_hash(current.evaluated.state_dict()), figures
@@ -83,6 +98,36 @@ def test_what_a_graph_reads_from_the_device_is_what_an_eager_step_is_told(
     assert recorded[1][-1][0] == pytest.approx(eager[1][-1][0], rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "compiled", "reason"),
+    [
+        ({}, True, None),
+        ({"model": "net.py:tiny"}, False, "own network"),
+        ({"model": "net.py:tiny", "compile": "on"}, True, None),
+        ({"parallel": "data"}, False, "share a run"),
+        ({"compile": "off"}, False, None),
+    ],
+)
+def test_on_cuda_a_step_is_recorded_where_every_step_does_the_same(
+    changes: dict[str, str], compiled: bool, reason: str | None
+) -> None:
+    chosen = setting._choose_compile(a_plan(**changes), ON_CUDA, 100)
+    assert chosen.compiled == compiled
+    assert chosen.compile_reason is None if reason is None else reason in chosen.compile_reason
+
+
+def test_ranks_that_share_a_run_are_not_told_to_record() -> None:
+    with pytest.raises(UsageError, match="share a run"):
+        setting._choose_compile(a_plan(parallel="data", compile="on"), ON_CUDA, 100)
+
+
+def a_plan(model: str = "v3", compile: str = "auto", parallel: str = "runs") -> setting.Plan:
+    return setting.Plan(
+        resolve(model), load("v3"), "v3", (), (0,), None, None, False, Limits(),
+        Request(compile=compile), parallel=parallel,
+    )  # fmt: skip
+
+
 @pytest.mark.cuda
 @on_cuda
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -96,6 +141,28 @@ def test_a_recorded_run_equals_an_eager_one_bit_for_bit(
     graph = replace(chosen, compiled=True)
     assert trained(part, graph, tmp_path / "graph", *settings) == eager
     assert trained(part, graph, tmp_path / "again", *settings) == eager
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"),
+    [
+        ("cpu", "fp32"),
+        pytest.param("cuda", "bf16", marks=[pytest.mark.cuda, on_cuda]),
+        pytest.param("cuda", "fp16", marks=[pytest.mark.cuda, on_cuda]),
+    ],
+)
+def test_a_stopped_run_ends_with_the_bits_of_a_whole_one(
+    device: str, precision: str, part: mnist.Labelled, tmp_path: Path
+) -> None:
+    settings = [f"optim={OPTIMIZERS['muon']}", "model_args.dropout=0.1"]
+    chosen = runtime.decide(Request(device=device, precision=precision, threads=1))
+    chosen = replace(chosen, compiled=device == "cuda")
+    whole = trained(part, chosen, tmp_path / "whole", *settings)
+    with pytest.raises(Interrupted):
+        trained(part, chosen, tmp_path / "part", *settings, stop=True)
+    saved = checkpoint.read(tmp_path / "part" / "last.pt")
+    assert len(saved["history"]) == 1
+    assert trained(part, chosen, tmp_path / "rest", *settings, saved=saved) == whole
 
 
 @pytest.mark.cuda

@@ -21,7 +21,7 @@ MNIST_DIGEST = "c65580678af9"  # of the packaged files; a test holds it to them
 
 
 def rows(results: Iterable[Result], baseline: Result | None = None) -> list[Row]:
-    """Return one row for each network, recipe, split and data, with its seeds' statistics.
+    """Return one row for each network, recipe, split, data and kind of device, over its seeds.
 
     A seed counts once: a second run of it, independent in name only, is left out and counted in
     `repeated`. `baseline` is any result of the group that `difference` is taken against.
@@ -78,7 +78,12 @@ def contrast(first: Row, second: Row) -> Contrast:
 
 def _key(result: Result) -> tuple[Any, ...]:
     parts = ("model", "recipe_digest", "split", "data")
-    return *(result[part] for part in parts), result.get("teacher_sha256")
+    return *(result[part] for part in parts), result.get("teacher_sha256"), _kind(result)
+
+
+def _kind(result: Result) -> str:
+    """Return cpu or cuda: the same recipe there rounds otherwise, and is told apart."""
+    return str(result["runtime"]["device"]).split(":")[0]
 
 
 def _row(group: Sequence[Result]) -> Row:
@@ -86,11 +91,12 @@ def _row(group: Sequence[Result]) -> Row:
     shares = [result["last"]["accuracy"] for result in group]
     entry = MODELS.get(first["model"])
     on_mnist = (first["split"], first["data"]) == ("test", MNIST_DIGEST)
+    on = [] if _kind(first) == "cpu" else [f"on {_kind(first)}"]
     same = ("model", "follows_test", "parameters", "mult_adds", "receptive_field", "epochs")
     return {
         "key": _key(first),
         **{name: first[name] for name in (*same, "split", "data")},
-        "recipe": " ".join([first["recipe"], *first["changes"]]),
+        "recipe": " ".join([first["recipe"], *first["changes"], *on]),
         "seeds": [result["seed"] for result in group],
         **summary,
         "last3": summary["gates"]["last3"],

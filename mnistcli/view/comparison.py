@@ -145,10 +145,19 @@ def notes(rows: Sequence[Row]) -> list[str]:
         said.append(
             f"learning rate follows test accuracy, figures biased upwards: {', '.join(biased)}"
         )
-    if taught := sorted({row["recipe"] for row in rows if row["distilled"]}):
-        said.append(f"distilled, the labels not the only source: {', '.join(taught)}")
+    if taught := _named(rows, [row for row in rows if row["distilled"]]):
+        said.append(f"distilled, the labels not the only source: {taught}")
     machines = sorted({machine for row in rows for machine in row["machines"]})
     return [*said, *(f"measured on: {machine}" for machine in machines)]
+
+
+def _named(rows: Sequence[Row], those: Sequence[Row]) -> str:
+    """Return the recipes of some rows, or what all are but for where that is much shorter."""
+    names = {row["recipe"] for row in those}
+    others = {row["recipe"] for row in rows} - names
+    if len(names) > 10 and len(others) < len(names) / 2:
+        return f"all but {', '.join(sorted(others))}" if others else "all"
+    return ", ".join(sorted(names))
 
 
 def to_markdown(rows: Sequence[Row], *, difference: bool) -> str:
