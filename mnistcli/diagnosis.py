@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def _compiler(asked: str) -> Finding:
         chosen = runtime.decide(Request(device=asked))
     except MnistcliError as error:
         return Finding("compiler", None, str(error))
-    fault = runtime.compile_fault(replace(chosen, device="cpu"))
+    fault = runtime.compile_fault()
     if fault is not None and chosen.device != "cpu":
         return Finding("compiler", None, f"{fault}; training on {chosen.device} needs none")
     return Finding("compiler", fault is None, fault or "builds what the CPU trains through")

@@ -24,7 +24,7 @@ from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
 
 
 def run_seeds(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
-    """Train every seed in turn, the compiled network reused; return their results in order."""
+    """Train every seed in turn; return their results in order."""
     setting = prepare(plan, outside)
     return [run_seed(plan, seed, setting) for seed in plan.seeds]
 
@@ -95,9 +95,7 @@ def _set_up(
     """Return the run and its state, fresh or from its checkpoint, on the device."""
     chosen, outside, group = setting.runtime, setting.outside, setting.group
     training, evaluation = setting.parts(plan.recipe)
-    current = state.create(plan.entry, plan.recipe, chosen, setting.compiled.get(chosen))
-    if group.size == 1:
-        setting.compiled[chosen] = current.model
+    current = state.create(plan.entry, plan.recipe, chosen)
     if saved is not None:
         state.restore(current, saved, where=str(folder))
     current.forward = group.wrap(current.model, chosen.torch_device)

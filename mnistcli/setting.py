@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from mnistcli.data import mnist
 from mnistcli.engine import runtime
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Request, Runtime
-from mnistcli.errors import UsageError
 from mnistcli.events import Emit, Notice
-from mnistcli.models.registry import MODELS, ModelEntry, build
+from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Limits
 from mnistcli.results.resume import TEACHER, Resume
@@ -46,6 +43,11 @@ class Plan:
     require: tuple[str, ...] = ()
     parallel: str = "runs"
 
+    @property
+    def kind_of_run(self) -> dict[str, bool]:
+        """What decides on compilation beside the machine."""
+        return {"own": self.entry.own, "shared": self.parallel == "data"}
+
     def out_of(self, seed: int) -> Path | None:
         """Return the folder that was named for a seed's run."""
         return self.out / f"s{seed}" if self.out is not None and len(self.seeds) > 1 else self.out
@@ -61,7 +63,7 @@ class Outside:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs of a process share; `compiled` holds the network of each runtime for reuse.
+    """What all runs of a process share.
 
     `group` are the ranks that train each run together, `teacher` what the recipe distils from.
     """
@@ -69,7 +71,6 @@ class Setting:
     dataset: mnist.Dataset
     runtime: Runtime
     outside: Outside
-    compiled: dict[Runtime, nn.Module]
     group: Group = ALONE
     teacher: Trained | None = None
 
@@ -99,32 +100,21 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
     chosen = runtime.decide(plan.request)
     dataset = mnist.load(plan.data_dir)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
-    chosen = _choose_compile(plan, chosen, images)
+    chosen = runtime.choose_compile(
+        chosen, plan.request.compile, images_to_train=images, **plan.kind_of_run
+    )
     if chosen.device_reason is not None:
         outside.emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
     if chosen.compile_reason is not None:
-        outside.emit(Notice(f"not compiled: {chosen.compile_reason}"))
+        what = "compiled" if chosen.device == "cpu" else "recorded"
+        outside.emit(Notice(f"not {what}: {chosen.compile_reason}"))
     teacher = open_teacher(plan.recipe, dataset.hashes, chosen)
-    return Setting(dataset, chosen, outside, {}, teacher=teacher)
-
-
-def _choose_compile(plan: Plan, chosen: Runtime, images: int) -> Runtime:
-    """Decide on compilation; on CUDA a step is recorded where every step does the same."""
-    asked, on_cuda = plan.request.compile, chosen.device != "cpu"
-    if on_cuda and plan.parallel == "data":
-        what = "ranks that share a run train eagerly on CUDA"
-        if asked == "on":
-            raise UsageError(what, where="--compile on", hint="--compile auto, or --parallel runs")
-        return replace(chosen, compile_reason=what)
-    if on_cuda and plan.entry.name not in MODELS and asked == "auto":
-        what = "an own network may do other things at each step; --compile on if it never does"
-        return replace(chosen, compile_reason=what)
-    return runtime.choose_compile(chosen, asked, images_to_train=images)
+    return Setting(dataset, chosen, outside, teacher=teacher)
 
 
 def restored_runtime(plan: Plan, saved: dict[str, Any], emit: Emit) -> Runtime:
     """Return the runtime of a saved run, or as near as it comes here, with a notice."""
-    chosen, unlike = runtime.restore(saved["runtime"], plan.request)
+    chosen, unlike = runtime.restore(saved["runtime"], plan.request, **plan.kind_of_run)
     if unlike:
         emit(Notice(f"not bit-identical to an uninterrupted run: {', '.join(unlike)}"))
     return chosen

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mnistcli import files
+from mnistcli.missing import _of_one_kind
 from mnistcli.models.registry import COMPARED
 from mnistcli.results.comparison import rows
 from mnistcli.results.gather import gather
+from mnistcli.view.comparison import _cut
 
 
 def test_thousands_of_runs_are_compared_in_seconds(tmp_path: Path) -> None:
@@ -46,3 +49,30 @@ def test_runs_of_different_teachers_are_different_rows() -> None:
     first, second, *_ = gather(["plain/v3"])
     assert len(rows([first, second])) == 1
     assert len(rows([first, second | {"teacher_sha256": "a"}])) == 2
+
+
+def on_cuda(result: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    runtime = result["runtime"] | {"device": "cuda:0", "device_name": "a GPU"}
+    return result | {"runtime": runtime} | changes
+
+
+def test_devices_have_rows_of_their_own_and_a_baseline_on_each() -> None:
+    base, arm = gather(["study/v3-base"])[0], gather(["study/v3-kd"])[0]
+    better = on_cuda(base, last=base["last"] | {"accuracy": 0.999})
+    table = rows([base, arm, better, on_cuda(arm)], base)
+    assert [row["recipe"] for row in table] == [
+        "study/v3-base", "study/v3-base on cuda", "study/v3-kd", "study/v3-kd on cuda",
+    ]  # fmt: skip
+    against = [base["last"]["accuracy"], 0.999]
+    gains = [arm["last"]["accuracy"] - accuracy for accuracy in against]
+    assert [row["difference"] for row in table] == pytest.approx([0, 0, *gains])
+    assert _cut(table[1]["recipe"], 10) == "study/v3-b… on cuda"
+
+
+def test_published_runs_of_one_kind_of_device_make_a_set() -> None:
+    base = gather(["study/v3-base"])[0]
+    cpu = [base | {"seed": seed} for seed in range(2)]
+    cuda = [on_cuda(base, seed=seed) for seed in range(5)]
+    assert sorted(_of_one_kind([*cuda, *cpu])) == [0, 1, 2, 3, 4]
+    assert all(run["runtime"]["device"] == "cuda:0" for run in _of_one_kind([*cpu, *cuda]).values())
+    assert _of_one_kind([]) == {}

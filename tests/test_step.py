@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import setting
 from mnistcli.data import mnist
 from mnistcli.data.batches import training_batches
 from mnistcli.engine import checkpoint, runtime, state, step
@@ -18,9 +17,8 @@ from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.step import Step
 from mnistcli.engine.train import train
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.models.registry import MODELS, resolve
+from mnistcli.models.registry import MODELS
 from mnistcli.recipe import load
-from mnistcli.results.goal import Limits
 
 HASHES = dict.fromkeys(mnist.FILES, "0" * 64)
 OPTIMIZERS = {
@@ -35,15 +33,30 @@ on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA devi
 
 
 class OnTheSpot:
-    """Stands in for a graph on the CPU: the same batch buffers, the work done at each replay."""
+    """Stands in for a graph on the CPU: does the work at each replay, and notes where it reads."""
 
-    def __init__(self, work: Any, batch: step.Batch) -> None:
-        self.work, self.batch = work, tuple(torch.empty_like(part) for part in batch)
+    def __init__(self, owner: Step, batch: step.Batch, places: list[list[int]]) -> None:
+        self.owner, self.places = owner, places
+        self.batch = (torch.empty_like(batch[0]), torch.empty_like(batch[1]))
 
     def replay(self, batch: step.Batch) -> None:
-        for held, part in zip(self.batch, batch, strict=True):
-            held.copy_(part)
-        self.work(self.batch)
+        for held, given in zip(self.batch, batch, strict=True):
+            held.copy_(given)
+        current = self.owner._state
+        assert current.average is not None
+        read = [group["lr"] for group in current.optimizer.param_groups]
+        read += [current.average.vector, current.average._way, self.owner._number, *self.owner.sums]
+        self.places.append([tensor.data_ptr() for tensor in read])
+        self.owner._train(self.batch)
+
+
+make_step = Step.__init__
+
+
+def recording_on_the_cpu(self: Step, run: Run, current: state.TrainState) -> None:
+    make_step(self, run, current)
+    self._records = True
+    step.read_lr_from_device(current.optimizer, torch.device("cpu"))
 
 
 def trained(
@@ -77,55 +90,58 @@ def part(dataset: mnist.Dataset) -> mnist.Labelled:
 
 
 @pytest.mark.parametrize("optim", OPTIMIZERS)
-def test_what_a_graph_reads_from_the_device_is_what_an_eager_step_is_told(
+def test_what_a_graph_reads_stays_where_it_is_and_is_what_an_eager_step_is_told(
     optim: str, part: mnist.Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Learning rate, decay of the average and step number, through buffers of the CPU."""
+    """Learning rate, decay of the average, step number and sums, through buffers of the CPU."""
     chosen = runtime.decide(Request(device="cpu", precision="fp32", threads=1))
     eager = trained(part, chosen, tmp_path / "eager", f"optim={OPTIMIZERS[optim]}")
-
-    def recording(self: Step, run: Run, current: state.TrainState) -> None:
-        made(self, run, current)
-        self._records = True
-        step.read_lr_from_device(current.optimizer, torch.device("cpu"))
-
-    made = Step.__init__
-    monkeypatch.setattr(Step, "__init__", recording)
-    monkeypatch.setattr(step, "_Graph", OnTheSpot)
-    monkeypatch.setattr(step, "_on_side_stream", lambda work, batch: work(batch))
+    places: list[list[int]] = []
+    monkeypatch.setattr(Step, "__init__", recording_on_the_cpu)
+    monkeypatch.setattr(Step, "_train_aside", Step._train)
+    monkeypatch.setattr(Step, "_record", lambda self, batch: OnTheSpot(self, batch, places))
     recorded = trained(part, chosen, tmp_path / "recorded", f"optim={OPTIMIZERS[optim]}")
-    assert [m[3] for m in recorded[1]] == [m[3] for m in eager[1]]
-    assert recorded[1][-1][0] == pytest.approx(eager[1][-1][0], rel=1e-4)
+    assert len(places) == 21  # 3 epochs of 8 steps, but for the first 3
+    assert all(place == places[0] for place in places)
+    for told, read in zip(eager[1], recorded[1], strict=True):
+        assert read == pytest.approx(told, rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("changes", "compiled", "reason"),
+    ("asked", "kind", "compiled", "reason"),
     [
-        ({}, True, None),
-        ({"model": "net.py:tiny"}, False, "own network"),
-        ({"model": "net.py:tiny", "compile": "on"}, True, None),
-        ({"parallel": "data"}, False, "share a run"),
-        ({"compile": "off"}, False, None),
+        ("auto", {}, True, None),
+        ("auto", {"own": True}, False, "own network"),
+        ("on", {"own": True}, True, None),
+        ("auto", {"shared": True}, False, "share the run"),
+        ("off", {}, False, None),
     ],
 )
 def test_on_cuda_a_step_is_recorded_where_every_step_does_the_same(
-    changes: dict[str, str], compiled: bool, reason: str | None
+    asked: str, kind: dict[str, bool], compiled: bool, reason: str | None
 ) -> None:
-    chosen = setting._choose_compile(a_plan(**changes), ON_CUDA, 100)
+    chosen = runtime.choose_compile(ON_CUDA, asked, images_to_train=100, **kind)
     assert chosen.compiled == compiled
-    assert chosen.compile_reason is None if reason is None else reason in chosen.compile_reason
+    assert (reason or "") in (chosen.compile_reason or "")
+    assert (chosen.compile_reason is None) == (reason is None)
 
 
 def test_ranks_that_share_a_run_are_not_told_to_record() -> None:
     with pytest.raises(UsageError, match="share a run"):
-        setting._choose_compile(a_plan(parallel="data", compile="on"), ON_CUDA, 100)
+        runtime.choose_compile(ON_CUDA, "on", images_to_train=100, shared=True)
 
 
-def a_plan(model: str = "v3", compile: str = "auto", parallel: str = "runs") -> setting.Plan:
-    return setting.Plan(
-        resolve(model), load("v3"), "v3", (), (0,), None, None, False, Limits(),
-        Request(compile=compile), parallel=parallel,
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "compiled"), [({}, True), ({"own": True}, False), ({"shared": True}, False)]
+)
+def test_a_run_that_moves_from_cpu_to_cuda_is_judged_anew(
+    kind: dict[str, bool], compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "decide", lambda request: ON_CUDA)
+    saved = replace(ON_CUDA, device="cpu", device_name="a CPU", compiled=True).to_dict()
+    chosen, unlike = runtime.restore(saved, Request(), **kind)
+    assert chosen.compiled == compiled
+    assert unlike[:2] == ("device cpu → cuda", "device_name a CPU → a GPU")
 
 
 @pytest.mark.cuda

@@ -133,7 +133,7 @@ def test_a_compiled_run_resumes_bit_for_bit(part: mnist.Labelled, tmp_path: Path
     """Row 19 of the fault matrix."""
     recipe = load("v1", settings=["epochs=2", "batch_size=64"])
     chosen = runtime.decide(Request(device="cpu", threads=1))
-    if (fault := runtime.compile_fault(chosen)) is not None:
+    if (fault := runtime.compile_fault()) is not None:
         pytest.skip(fault)
     chosen = runtime.choose_compile(chosen, "on", images_to_train=0)
     whole, _ = go(tmp_path / "whole", part, recipe, chosen=chosen)
@@ -152,18 +152,6 @@ def test_the_same_seed_repeats_and_another_differs(
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     assert hashes[0] == hashes[1] != hashes[2]
-
-
-def test_a_reused_network_trains_as_a_fresh_one(
-    part: mnist.Labelled, recipe: Recipe, tmp_path: Path
-) -> None:
-    chosen = runtime.decide(Request(device="cpu", threads=1))
-    fresh, _ = go(tmp_path / "fresh", part, recipe, chosen=chosen)
-    used = state.create(MODELS["v3"], recipe.model_copy(update={"seed": 9}), chosen)
-    reused = state.create(MODELS["v3"], recipe, chosen, used.model)
-    run = Run(recipe, chosen, part, part, HASHES, tmp_path, lambda _: None, lambda: None)
-    train(run, reused)
-    assert weights_hash(reused) == weights_hash(fresh)
 
 
 def test_the_events_of_a_two_epoch_run(

@@ -53,6 +53,7 @@ class Bench:
         self._hashes = dataset.hashes
         self._teacher = None if taught is None else taught[0]
         self.teacher_mult_adds = 0 if taught is None else taught[1]
+        self._step = Step(self._run(Path()), self.state)
         self.warmup_seconds = self._time(lambda: self.steps(8))
 
     @property
@@ -62,14 +63,13 @@ class Bench:
 
     def steps(self, count: int, training: mnist.Labelled | None = None) -> dict[str, float]:
         """Train `count` batches; return the seconds of drawing an epoch, of input and of steps."""
-        train_step = Step(self._run(Path()), self.state)
         batches = training_batches(training or self.training, self.recipe, 1)
         spent = {"draw": 0.0, "input": 0.0, "step": 0.0}
         for step in range(count):
             started = self._now()
             batch = next(batches)  # the first one draws the whole epoch
             ready = self._now()
-            train_step(batch, step, self.recipe.optim.lr)
+            self._step(batch, step, self.recipe.optim.lr)
             spent["input" if step else "draw"] += ready - started
             spent["step"] += self._now() - ready
         return spent

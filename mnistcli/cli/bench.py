@@ -84,7 +84,7 @@ def bench(
     dataset = mnist.load()
     chosen = runtime.decide(runtime.Request(device, precision, compile, threads))
     images = asked.epochs * len(dataset.train.labels)  # compiled where a whole run would be
-    chosen = runtime.choose_compile(chosen, compile, images_to_train=images)
+    chosen = runtime.choose_compile(chosen, compile, images_to_train=images, own=entry.own)
     teacher = open_teacher(asked, dataset.hashes, chosen)
     taught = None if teacher is None else (teacher.model, teacher.mult_adds)
     timed = Bench(entry, asked, chosen, dataset, taught)

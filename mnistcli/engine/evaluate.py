@@ -12,8 +12,8 @@ from mnistcli.data.augment import normalise, to_input
 from mnistcli.data.mnist import Labelled
 from mnistcli.events import Mistake
 
-# On two CPU cores twice as fast as 1,000 at a time: activations stay inside the caches. A GPU would
-# wait for its orders.
+# On two CPU cores 125 are twice as fast as 1,000 at a time: activations stay inside the caches. On
+# a GPU each batch costs some 30 launches.
 _BATCH_IMAGES = {"cpu": 125, "cuda": 2000}
 
 

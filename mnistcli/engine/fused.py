@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mnistcli.engine import machine
 
-Step = Callable[[Tensor], Tensor]
+Layer = Callable[[Tensor], Tensor]
 
 _FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-trapping-math", "-fno-math-errno",
@@ -127,9 +127,9 @@ class _MaxPool2x2(torch.autograd.Function):
         return dx
 
 
-def _fuse(modules: list[nn.Module]) -> list[Step]:
+def _fuse(modules: list[nn.Module]) -> list[Layer]:
     """Return the modules as steps, each batch normalisation and its activation as one."""
-    steps: list[Step] = []
+    steps: list[Layer] = []
     for module in modules:
         norm = steps[-1] if steps else None
         follows = type(module) in _ACTIVATIONS
@@ -140,7 +140,7 @@ def _fuse(modules: list[nn.Module]) -> list[Step]:
     return steps
 
 
-def _in_turn(steps: list[Step], features: Tensor) -> Tensor:
+def _in_turn(steps: list[Layer], features: Tensor) -> Tensor:
     for step in steps:
         features = step(features)
     return features

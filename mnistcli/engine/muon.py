@@ -21,7 +21,7 @@ class Muon(torch.optim.Optimizer):
     """Groups with `orthogonalise` set hold convolution weights [out, in, kH, kW], the rest none.
 
     Like torch's fused optimizers it reads two scalars, where set: at 1 of `found_inf` the step
-    leaves the weights alone; the gradients are too large by `grad_scale`.
+    leaves weights and momenta alone; the gradients are too large by `grad_scale`.
     """
 
     found_inf: Tensor | None = None
@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
             if (scale := getattr(self, "grad_scale", None)) is not None:
                 torch._foreach_div_(gradients, scale)
             momenta = [self._momentum(p) for p in weights]
-            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_mul_(momenta, torch.where(bad > 0, 1.0, group["momentum"]))
             torch._foreach_add_(momenta, gradients)
             updates = list(torch._foreach_add(gradients, momenta, alpha=group["momentum"]))
             if group["orthogonalise"]:

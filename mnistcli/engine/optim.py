@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -145,9 +146,21 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def read_lr_from_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
     """Let a recorded graph see each step's learning rate: from now on a scalar on the device."""
     for group in optimizer.param_groups:
-        group["lr"] = torch.zeros((), device=device)
-        if "capturable" in group:  # Adam's step count too
-            group["capturable"] = True
+        if not isinstance(group["lr"], Tensor):  # another graph may read it already
+            group["lr"] = torch.zeros((), device=device)
+
+
+@contextmanager
+def recordable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Tell Adam that its step is being recorded; eagerly it would warn."""
+    groups = [group for group in optimizer.param_groups if "capturable" in group]
+    for group in groups:
+        group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group in groups:
+            group["capturable"] = False
 
 
 class WeightAverage:

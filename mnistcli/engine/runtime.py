@@ -5,6 +5,8 @@ Owns torch's global flags, the thread count and the global generator.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +80,8 @@ def decide(request: Request) -> Runtime:
     torch.backends.cudnn.deterministic = True
     torch.set_float32_matmul_precision("highest")
     device, reason = _choose_device(request.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # streams and graphs belong to the current one
     precision = _choose_precision(request.precision, device)
     return Runtime(
         device=str(device),
@@ -89,17 +93,24 @@ def decide(request: Request) -> Runtime:
     )
 
 
-def choose_compile(runtime: Runtime, asked: str, *, images_to_train: int) -> Runtime:
+def choose_compile(
+    runtime: Runtime, asked: str, *, images_to_train: int, own: bool = False, shared: bool = False
+) -> Runtime:
     """Decide on compiled kernels or, on CUDA, a recorded step: `auto` where it pays and works.
+
+    `own` is a network that is not registered, `shared` a run of several ranks.
 
     Raises:
         EnvironmentFault: it was asked for, and no compiler works here.
+        UsageError: it was asked for, and ranks on CUDA share the run.
     """
     if asked == "off":
         return runtime
-    if asked == "auto" and runtime.device == "cpu" and images_to_train < _COMPILE_PAYS_IMAGES:
+    if runtime.device != "cpu":
+        return _choose_recording(runtime, asked, own=own, shared=shared)
+    if asked == "auto" and images_to_train < _COMPILE_PAYS_IMAGES:
         return replace(runtime, compile_reason="too short a run for compiling to pay")
-    fault = compile_fault(runtime)
+    fault = compile_fault()
     if fault is None:
         return replace(runtime, compiled=True)
     if asked == "on":
@@ -109,15 +120,28 @@ def choose_compile(runtime: Runtime, asked: str, *, images_to_train: int) -> Run
     return replace(runtime, compile_reason=fault)
 
 
-def compile_fault(runtime: Runtime) -> str | None:
-    """Return None, or why nothing can be compiled here; CUDA's graphs need no compiler."""
-    if runtime.torch_device.type == "cuda":
-        return None
+def _choose_recording(runtime: Runtime, asked: str, *, own: bool, shared: bool) -> Runtime:
+    """Record a step where every step does the same; who wrote an own network knows."""
+    if shared and asked == "on":
+        what = "ranks that share a run train eagerly on CUDA"
+        raise UsageError(what, where="--compile on", hint="--compile auto, or --parallel runs")
+    if shared:
+        return replace(runtime, compile_reason="ranks share the run")
+    if own and asked == "auto":
+        what = "an own network may do other things at each step; --compile on if it never does"
+        return replace(runtime, compile_reason=what)
+    return replace(runtime, compiled=True)
+
+
+def compile_fault() -> str | None:
+    """Return None, or why the CPU's kernels can't be compiled here."""
     kernels = fused.compile_kernels()
     return kernels if isinstance(kernels, str) else None
 
 
-def restore(saved: dict[str, Any], request: Request) -> tuple[Runtime, tuple[str, ...]]:
+def restore(
+    saved: dict[str, Any], request: Request, *, own: bool = False, shared: bool = False
+) -> tuple[Runtime, tuple[str, ...]]:
     """Return the runtime of a saved run and, where it can't be had here, what differs.
 
     Anything but an empty tuple means that the resumed run is not bit-identical.
@@ -127,17 +151,18 @@ def restore(saved: dict[str, Any], request: Request) -> tuple[Runtime, tuple[str
     wanted = Request(
         device=device if request.device == "auto" else request.device,
         precision=saved["precision"] if request.precision == "auto" else request.precision,
-        compile=("on" if saved["compiled"] else "off")
-        if request.compile == "auto"
-        else request.compile,
         threads=request.threads or saved["threads"],
     )
     try:
         runtime = decide(wanted)
     except EnvironmentFault:  # another machine: as near as it comes
         runtime = decide(replace(request, threads=wanted.threads))
+    asked = request.compile
+    if asked == "auto":
+        moved = runtime.device != "cpu" and (shared or kind == "cpu")
+        asked = "off" if not saved["compiled"] else "auto" if moved else "on"
     try:
-        runtime = choose_compile(runtime, wanted.compile, images_to_train=0)
+        runtime = choose_compile(runtime, asked, images_to_train=0, own=own, shared=shared)
     except EnvironmentFault:
         if request.compile == "on":
             raise
@@ -167,14 +192,14 @@ def place(model: nn.Module, runtime: Runtime) -> nn.Module:
     return model.to(runtime.torch_device).to(memory_format=torch.channels_last)
 
 
-def compile_in_place(model: nn.Module, runtime: Runtime) -> None:
-    """Put kernels of our own between the convolutions, where decided; state-dict keys stay.
-
-    They are faster on the CPU than torch.compile's, and ready in two seconds instead of thirty. On
-    CUDA a whole step is recorded instead, see `engine.step`.
-    """
-    if runtime.compiled and runtime.torch_device.type == "cpu":
-        fused.specialise(model)
+@contextmanager
+def fastest_kernels() -> Iterator[None]:
+    """Let cuDNN choose what may not repeat bit for bit, as it does where nobody asks."""
+    torch.backends.cudnn.deterministic = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = True
 
 
 def _choose_device(asked: str) -> tuple[torch.device, str | None]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistcli import __version__
-from mnistcli.engine import checkpoint, runtime
+from mnistcli.engine import checkpoint, fused, runtime
 from mnistcli.engine.optim import WeightAverage, build_optimizer, load_optimizer_state
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import ArtifactError
@@ -24,9 +24,9 @@ from mnistcli.recipe import Recipe
 class TrainState:
     """A run between two epochs.
 
-    `model` is trained, and compiled in place where the runtime says so; `forward` is what a step
-    calls, itself or what ranks wrap around it; `evaluated` is its eager twin that holds what
-    evaluation and the user get: the weight average, or a copy.
+    `model` is trained, on the CPU through kernels of our own where the runtime says so; `forward`
+    is what a step calls, itself or what ranks wrap around it; `evaluated` is its eager twin that
+    holds what evaluation and the user get: the weight average, or a copy.
     """
 
     model: nn.Module
@@ -50,24 +50,13 @@ class TrainState:
                 self.average.copy_to(self.evaluated)
 
 
-def create(
-    entry: ModelEntry, recipe: Recipe, chosen: Runtime, reuse: nn.Module | None = None
-) -> TrainState:
-    """Return a fresh state with weights initialised from the recipe's seed.
-
-    `reuse` is the compiled network of an earlier run with the same shape: it takes the fresh
-    weights, so that several seeds in one process compile once.
-    """
+def create(entry: ModelEntry, recipe: Recipe, chosen: Runtime) -> TrainState:
+    """Return a fresh state with weights initialised from the recipe's seed."""
     runtime.seed_everything(recipe.seed, "weights")
-    fresh = runtime.place(build(entry, recipe.model_args), chosen)
-    twin = copy.deepcopy(fresh).eval().requires_grad_(False)
-    if reuse is None:
-        model = fresh
-        runtime.compile_in_place(model, chosen)
-    else:
-        model = reuse
-        model.load_state_dict(fresh.state_dict())
-        model.zero_grad(set_to_none=True)
+    model = runtime.place(build(entry, recipe.model_args), chosen)
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    if chosen.compiled and chosen.device == "cpu":  # on CUDA the step is recorded instead
+        fused.specialise(model)
     return TrainState(
         model=model.train(),
         forward=model,

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from mnistcli.engine.loss import loss as loss_of
-from mnistcli.engine.optim import read_lr_from_device, set_lr
+from mnistcli.engine.optim import read_lr_from_device, recordable, set_lr
 from mnistcli.engine.parallel import Group
 from mnistcli.engine.run import Run
 from mnistcli.engine.state import TrainState
+from mnistcli.errors import UsageError
 
 Batch = tuple[Tensor, Tensor]
 Work = Callable[[Batch], None]
@@ -45,10 +46,10 @@ class Sums(NamedTuple):
 
 
 class Step:
-    """Trains a state by one batch a call; nothing here waits for the device.
+    """Trains a state by one batch a call; but for recording, once, nothing waits for the device.
 
     A step's number, learning rate and average decay are written to the device before it, so that a
-    recorded graph reads what this step needs. Ranks that share a run never record.
+    recorded graph reads what this step needs.
     """
 
     def __init__(self, run: Run, state: TrainState) -> None:
@@ -58,8 +59,10 @@ class Step:
         self._number = torch.zeros((), dtype=torch.int64, device=device)
         self._graph: _Graph | None = None
         self._left = _EAGER_STEPS
-        self._records = device.type == "cuda" and run.runtime.compiled and run.group.size == 1
+        self._records = device.type == "cuda" and run.runtime.compiled
         if self._records:
+            assert run.group.size == 1
+            self._side = torch.cuda.Stream(device)
             read_lr_from_device(state.optimizer, device)
 
     def __call__(self, batch: Batch, number: int, lr: float) -> None:
@@ -72,13 +75,31 @@ class Step:
             self._train(batch)
         elif self._left:
             self._left -= 1
-            _on_side_stream(self._train, batch)
+            self._train_aside(batch)
         else:
-            self._graph = self._graph or _Graph(self._train, batch)
+            self._graph = self._graph or self._record(batch)
             self._graph.replay(batch)
 
     def _train(self, batch: Batch) -> None:
         train_step(self._run, self._state, batch, self._number, self.sums)
+
+    def _train_aside(self, batch: Batch) -> None:
+        """Train eagerly on a stream of its own, as torch's notes on graphs ask for beforehand."""
+        here = torch.cuda.current_stream()
+        self._side.wait_stream(here)
+        with torch.cuda.stream(self._side):
+            self._train(batch)
+        here.wait_stream(self._side)
+
+    def _record(self, batch: Batch) -> _Graph:
+        with recordable(self._state.optimizer):
+            try:
+                return _Graph(self._train, batch)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # the network waits for the device, say
+                what = f"this network's step can't be recorded: {str(error).splitlines()[0]}"
+                raise UsageError(what, hint="--compile off, and a new --out") from error
 
 
 def train_step(run: Run, state: TrainState, batch: Batch, number: Tensor, sums: Sums) -> None:
@@ -135,12 +156,3 @@ class _Graph:
         self._images.copy_(batch[0])
         self._labels.copy_(batch[1])
         self._graph.replay()
-
-
-def _on_side_stream(work: Work, batch: Batch) -> None:
-    """Run eagerly as recording will: on a stream of its own, as torch's notes on graphs ask."""
-    side, here = torch.cuda.Stream(), torch.cuda.current_stream()
-    side.wait_stream(here)
-    with torch.cuda.stream(side):
-        work(batch)
-    here.wait_stream(side)

@@ -36,6 +36,11 @@ class ModelEntry:
     reported_accuracy: float | None = None
     teaches: bool = False
 
+    @property
+    def own(self) -> bool:
+        """Whether it is the user's, and not registered here."""
+        return self.name not in MODELS
+
 
 MODELS = {
     entry.name: entry

@@ -12,7 +12,7 @@ from mnistcli.errors import ArtifactError
 from mnistcli.models.registry import MODELS
 from mnistcli.results.gather import Result
 from mnistcli.results.goal import Limits
-from mnistcli.results.result import summarise
+from mnistcli.results.result import code_path, summarise
 from mnistcli.results.stats import mcnemar_p, paired_p
 
 Row = dict[str, Any]
@@ -43,11 +43,17 @@ def rows(results: Iterable[Result], baseline: Result | None = None) -> list[Row]
         row["repeated"] = repeated[row["key"]]
     _mark_leader(table)
     if baseline is not None:
-        reference = next(row for row in table if row["key"] == _key(baseline))
         for row in table:
-            against = contrast(row, reference)
+            against = contrast(row, _reference(table, baseline, row))
             row["difference"], row["difference_p"], row["difference_test"] = against
     return table
+
+
+def _reference(table: Sequence[Row], baseline: Result, row: Row) -> Row:
+    """Return the baseline's row on the same kind of device as `row`, else its own."""
+    *what, kind = _key(baseline)
+    rows_of = {other["key"]: other for other in table}
+    return rows_of.get((*what, row["key"][-1])) or rows_of[*what, kind]
 
 
 class Contrast(NamedTuple):
@@ -78,11 +84,11 @@ def contrast(first: Row, second: Row) -> Contrast:
 
 def _key(result: Result) -> tuple[Any, ...]:
     parts = ("model", "recipe_digest", "split", "data")
-    return *(result[part] for part in parts), result.get("teacher_sha256"), _kind(result)
+    return *(result[part] for part in parts), result.get("teacher_sha256"), device_kind(result)
 
 
-def _kind(result: Result) -> str:
-    """Return cpu or cuda: the same recipe there rounds otherwise, and is told apart."""
+def device_kind(result: Result) -> str:
+    """Return cpu or cuda, whose rows stay apart: other kernels, other rounding, other seconds."""
     return str(result["runtime"]["device"]).split(":")[0]
 
 
@@ -91,7 +97,7 @@ def _row(group: Sequence[Result]) -> Row:
     shares = [result["last"]["accuracy"] for result in group]
     entry = MODELS.get(first["model"])
     on_mnist = (first["split"], first["data"]) == ("test", MNIST_DIGEST)
-    on = [] if _kind(first) == "cpu" else [f"on {_kind(first)}"]
+    on = [] if device_kind(first) == "cpu" else [f"on {device_kind(first)}"]
     same = ("model", "follows_test", "parameters", "mult_adds", "receptive_field", "epochs")
     return {
         "key": _key(first),
@@ -117,8 +123,7 @@ def machine(result: Result) -> str:
     where = chosen["device_name"]
     if chosen["device"] == "cpu":
         where += f", {chosen['threads']} thread{'s' * (chosen['threads'] > 1)}"
-    compiled = "compiled" if chosen["compiled"] else "eager"
-    return f"{where}, {chosen['precision']} {compiled}, torch {versions['torch']}"
+    return f"{where}, {chosen['precision']} {code_path(chosen)}, torch {versions['torch']}"
 
 
 def _mark_leader(table: Sequence[Row]) -> None:

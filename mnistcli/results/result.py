@@ -31,6 +31,13 @@ def accuracy_dict(correct: int, total: int) -> dict[str, Any]:
     }
 
 
+def code_path(runtime: dict[str, Any]) -> str:
+    """Return in a word how a stored runtime trains: eager, compiled, or on CUDA recorded."""
+    if not runtime["compiled"]:
+        return "eager"
+    return "compiled" if runtime["device"] == "cpu" else "recorded"
+
+
 def of_history(history: Sequence[EpochMetrics]) -> dict[str, Any]:
     """Return the figures of a run: the last epoch's first, the best epoch labelled."""
     last = history[-1]

@@ -120,8 +120,15 @@ def _narrow(column: Column) -> Column:
     if column.key == "model":
         return replace(column, show=lambda name: name if len(name) <= most else "…" + name[-most:])
     if column.key == "recipe":
-        return replace(column, show=lambda name: name if len(name) <= most else name[:most] + "…")
+        return replace(column, show=lambda name: _cut(name, most))
     return column
+
+
+def _cut(name: str, most: int) -> str:
+    """Return a recipe's name with its end cut, but for the kind of device."""
+    place = " on cuda" if name.endswith(" on cuda") else ""
+    name = name.removesuffix(place)
+    return (name if len(name) <= most else name[:most] + "…") + place
 
 
 def notes(rows: Sequence[Row]) -> list[str]:

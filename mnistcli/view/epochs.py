@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mnistcli.events import EpochMetrics, RunStarted
+from mnistcli.results.result import code_path
 from mnistcli.view.tables import Column, integer, percent
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -86,7 +87,7 @@ def headline(started: RunStarted, version: str) -> list[str]:
         f"{chosen['device']} {chosen['device_name']}",
         *threads,
         chosen["precision"],
-        "compiled" if chosen["compiled"] else "eager",
+        code_path(chosen),
         f"seed {started.seed}",
         f"recipe {started.recipe}",
         *changes,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mnistcli.results.goal import Check
+from mnistcli.results.result import code_path
 from mnistcli.view.epochs import threads_text
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, integer, plain_line
@@ -52,7 +53,7 @@ def _draw(output: Output, report: dict[str, Any]) -> None:
         "pictures": f"{integer(report['train_images'])} to train, "
         f"{integer(report['evaluation_images'])} to evaluate ({report['split']})",
         "device": f"{runtime['device']} {runtime['device_name']}, {runtime['precision']}{threads}",
-        "compile": ("compiled" if runtime["compiled"] else "eager") + reason,
+        "compile": code_path(runtime) + reason,
     }
     for name, value in lines.items():
         console.print(f"{name:<9} {value}", soft_wrap=True)

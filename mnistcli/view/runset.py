@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mnistcli import __version__
 from mnistcli.events import Event, Notice, RowAdded, SetStarted
 from mnistcli.results.goal import Check, verdict
+from mnistcli.results.result import code_path
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, integer, percent, plain_line
 from mnistcli.view.verdict import show_caveats, show_goal, show_summary
@@ -141,11 +142,10 @@ def _headline(event: SetStarted) -> str:
     changes = f" (changed: {', '.join(event.changes)})" if event.changes else ""
     number = chosen["threads"]
     threads = f" · {number} thread{'s' * (number > 1)} a rank" if chosen["device"] == "cpu" else ""
-    compiled = "compiled" if chosen["compiled"] else "eager"
     restarts = f" · restart {event.restarts}" if event.restarts else ""
     return (
         f"mnistcli {__version__} · {event.model} · {event.runs} runs on {event.ranks} ranks · "
-        f"{chosen['device_name']}{threads} · {chosen['precision']} · {compiled} · "
+        f"{chosen['device_name']}{threads} · {chosen['precision']} · {code_path(chosen)} · "
         f"recipe {event.recipe}{changes}{restarts}"
     )
 
