@@ -47,6 +47,6 @@ def v5(stages: str = "8-8 12-12 10", activation: str = "relu") -> nn.Module:
     return stack(stages, activation)
 
 
-def v6(stages: str = "4-6 6-7 7", activation: str = "hardswish") -> nn.Module:
+def v6(stages: str = "5-6 6-6 8", activation: str = "hardswish") -> nn.Module:
     """Return v6."""
     return stack(stages, activation)

@@ -64,7 +64,7 @@ MODELS = {
             "v5", "mnistcli.models.learned_pool:v5", parameters=4_608, mult_adds=985_032
         ),
         ModelEntry(
-            "v6", "mnistcli.models.learned_pool:v6", parameters=1_892, mult_adds=357_266
+            "v6", "mnistcli.models.learned_pool:v6", parameters=1_955, mult_adds=395_696
         ),
         ModelEntry(
             "teacher", "mnistcli.models.teacher:build",
