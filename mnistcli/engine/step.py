@@ -58,7 +58,7 @@ class Step:
         self._run, self._state = run, state
         self._number = torch.zeros((), dtype=torch.int64, device=device)
         self._graph: _Graph | None = None
-        self._left = _EAGER_STEPS
+        self._eager_left = _EAGER_STEPS
         self._records = device.type == "cuda" and run.runtime.compiled
         if self._records:
             assert run.group.size == 1
@@ -73,8 +73,8 @@ class Step:
         self._number.fill_(number)
         if not self._records:
             self._train(batch)
-        elif self._left:
-            self._left -= 1
+        elif self._eager_left:
+            self._eager_left -= 1
             self._train_aside(batch)
         else:
             self._graph = self._graph or self._record(batch)
