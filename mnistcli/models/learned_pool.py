@@ -42,7 +42,7 @@ def v4(stages: str = "8-10-10 12-12-12 12", activation: str = "hardswish") -> nn
     return stack(stages, activation)
 
 
-def v5(stages: str = "8-8 12-12 10", activation: str = "relu") -> nn.Module:
+def v5(stages: str = "6-8-8 8-10-10 10", activation: str = "hardswish") -> nn.Module:
     """Return v5."""
     return stack(stages, activation)
 

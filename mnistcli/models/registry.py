@@ -61,7 +61,7 @@ MODELS = {
             "v4", "mnistcli.models.learned_pool:v4", parameters=7_554, mult_adds=2_110_638
         ),
         ModelEntry(
-            "v5", "mnistcli.models.learned_pool:v5", parameters=4_608, mult_adds=985_032
+            "v5", "mnistcli.models.learned_pool:v5", parameters=4_898, mult_adds=1_307_864
         ),
         ModelEntry(
             "v6", "mnistcli.models.learned_pool:v6", parameters=1_955, mult_adds=395_696
