@@ -84,6 +84,17 @@ def trained(
     return checkpoint.weights_hash(current.evaluated.state_dict()), figures
 
 
+def ready(
+    part: mnist.Labelled, chosen: Runtime, folder: Path, *settings: str
+) -> tuple[Step, state.TrainState, list[step.Batch]]:
+    """Return a step that has done nothing yet, what it trains, and the first epoch's batches."""
+    recipe = load("plain/v3", settings=["batch_size=32", *settings])
+    current = state.create(MODELS["v3"], recipe, chosen)
+    on_device = part.to(chosen.torch_device)
+    run = Run(recipe, chosen, on_device, on_device, HASHES, folder, lambda _: None, lambda: None)
+    return Step(run, current), current, list(training_batches(on_device, recipe, 1))
+
+
 @pytest.fixture
 def part(dataset: mnist.Dataset) -> mnist.Labelled:
     return mnist.Labelled(dataset.train.images[:256], dataset.train.labels[:256])
@@ -188,13 +199,8 @@ def test_a_cuda_epoch_waits_for_nothing(
     compiled: bool, part: mnist.Labelled, tmp_path: Path
 ) -> None:
     """Reads happen with the bar only; in between, a synchronising call is an error."""
-    recipe = load("plain/v3", settings=["batch_size=32", f"optim={OPTIMIZERS['muon']}"])
     chosen = replace(runtime.decide(Request(device="cuda")), compiled=compiled)
-    current = state.create(MODELS["v3"], recipe, chosen)
-    on_device = part.to(chosen.torch_device)
-    run = Run(recipe, chosen, on_device, on_device, HASHES, tmp_path, lambda _: None, lambda: None)
-    train_step = Step(run, current)
-    batches = list(training_batches(on_device, recipe, 1))
+    train_step, _, batches = ready(part, chosen, tmp_path, f"optim={OPTIMIZERS['muon']}")
     for number, batch in enumerate(batches[:4]):  # recording itself waits, once
         train_step(batch, number, 0.1)
     torch.cuda.set_sync_debug_mode("error")
@@ -211,13 +217,8 @@ def test_a_cuda_epoch_waits_for_nothing(
 def test_a_replayed_step_with_a_bad_gradient_changes_nothing(
     part: mnist.Labelled, tmp_path: Path
 ) -> None:
-    recipe = load("plain/v3", settings=["batch_size=32"])
     chosen = replace(runtime.decide(Request(device="cuda")), compiled=True)
-    current = state.create(MODELS["v3"], recipe, chosen)
-    on_device = part.to(chosen.torch_device)
-    run = Run(recipe, chosen, on_device, on_device, HASHES, tmp_path, lambda _: None, lambda: None)
-    train_step = Step(run, current)
-    batches = list(training_batches(on_device, recipe, 1))
+    train_step, current, batches = ready(part, chosen, tmp_path)
     for number, batch in enumerate(batches[:5]):
         train_step(batch, number, 0.1)
     assert current.average is not None

@@ -56,17 +56,11 @@ def batches(data: Labelled, batch_size: int, workers: int) -> Iterator[tuple[Ten
     )
 
 
+@fastest_kernels()
 def images_per_second(
     entry: ModelEntry, data: Labelled, chosen: Runtime, *, steps: int, workers: int
 ) -> float:
     """Train for `steps` batches of 128 after three of warm-up and return pictures a second."""
-    with fastest_kernels():
-        return _images_per_second(entry, data, chosen, steps, workers)
-
-
-def _images_per_second(
-    entry: ModelEntry, data: Labelled, chosen: Runtime, steps: int, workers: int
-) -> float:
     device = chosen.torch_device
     model = build(entry, {}).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02, weight_decay=1e-4)
