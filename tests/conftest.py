@@ -16,10 +16,12 @@ import pytest
 import torch
 from forkserver import Child, Server
 
+from mnistcli import recipe
 from mnistcli.cli import signals
 from mnistcli.cli.app import run
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint
+from mnistcli.models.registry import MODELS, build
 
 # A shell without job control starts background commands with SIGINT ignored: children inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -28,6 +30,11 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # and nohup ignores SIGHU
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def network(name: str, **changes: Any) -> torch.nn.Module:
+    """Return a registered network as its own recipe names it, but for the changes."""
+    return build(MODELS[name], recipe.model_args(name) | changes)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import network
 
 from mnistcli.errors import UsageError
 from mnistcli.models.registry import MODELS, build, file_name, resolve
@@ -22,7 +23,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_by_layer_are_the_users(name: str) -> None:
-    model = build(MODELS[name], {})
+    model = network(name)
     leaves = [module for module in model.modules() if not any(module.children())]
     counts = [sum(p.numel() for p in leaf.parameters()) for leaf in leaves]
     assert [count for count in counts if count] == PARAMETERS[name]
@@ -36,14 +37,14 @@ def test_the_skip_is_nearest_resampling() -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    model = build(MODELS["v3"], {"dropout": 0.5})
+    model = network("v3", dropout=0.5)
     images = torch.rand(4, 1, 28, 28)
     assert torch.equal(model.eval()(images), model(images))
     assert not torch.equal(model.train()(images), model(images))
 
 
 def test_the_learned_pooling_weighs_each_place_of_each_channel() -> None:
-    model = build(MODELS["v5"], {}).eval()
+    model = network("v5").eval()
     pool = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1)
     assert pool.weight.shape == (10, 1, 7, 7)
     assert not [m for m in model.modules() if "AvgPool" in type(m).__name__]
@@ -64,22 +65,29 @@ def test_the_new_networks_stay_below_their_budgets(name: str, most: int) -> None
 
 
 def test_stages_are_channels_by_convolution() -> None:
-    model = build(MODELS["v4"], {"stages": "4-6 8"})
+    model = network("v4", stages="4-6 8")
     convolutions = [m.out_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
     assert convolutions == [4, 6, 8, 8]
     with pytest.raises(UsageError, match="two or three"):
-        build(MODELS["v4"], {"stages": "4-6"})
+        network("v4", stages="4-6")
     with pytest.raises(UsageError, match="can't be built"):
-        build(MODELS["v4"], {"stages": "4,6 8"})
+        network("v4", stages="4,6 8")
 
 
 def test_the_activation_is_an_argument() -> None:
-    for words, expected in (({}, torch.nn.Hardswish), ({"activation": "relu"}, torch.nn.ReLU)):
-        model = build(MODELS["v6"], words)
+    for name, expected in (("hardswish", torch.nn.Hardswish), ("relu", torch.nn.ReLU)):
+        model = network("v6", activation=name)
         found = {type(m) for m in model.modules()} & {torch.nn.Hardswish, torch.nn.ReLU}
         assert found == {expected}
     with pytest.raises(UsageError, match="relu or hardswish"):
-        build(MODELS["v6"], {"activation": "tanh"})
+        network("v6", activation="tanh")
+
+
+def test_no_default_in_code_decides_a_packaged_network() -> None:
+    with pytest.raises(UsageError, match="v4 needs stages, activation"):
+        build(MODELS["v4"], {})
+    with pytest.raises(UsageError, match="v3 needs dropout"):
+        build(MODELS["v3"], {})
 
 
 OWN = """
@@ -114,5 +122,5 @@ def test_a_broken_network_is_explained(factory: str, expected: str, tmp_path: Pa
 
 def test_an_unknown_argument_names_the_nearest() -> None:
     with pytest.raises(UsageError) as caught:
-        build(MODELS["v3"], {"dropuot": 0.1})
+        network("v3", dropuot=0.1)
     assert "'dropout'" in caught.value.hint

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from mnistcli import recipe
 from mnistcli.errors import UsageError
+from mnistcli.files import packaged
 from mnistcli.results.gather import published
 
 
@@ -83,6 +85,20 @@ def test_published_records_are_of_the_recipe_as_it_is(name: str) -> None:
     found = [r["recipe_digest"] for r in published() if (r["recipe"], r["changes"]) == (name, [])]
     assert found
     assert set(found) == {recipe.load(name).digest()}
+
+
+def test_a_record_is_known_by_its_recipes_values_whatever_digest_its_run_wrote() -> None:
+    path = packaged("checkpoints", "records", "v4.jsonl")
+    written = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {r["recipe_digest"] for r in written} == {"08251725ccc6"}  # one digest, two networks
+    known = {r["recipe_digest"]: r["recipe"] for r in published() if r["seed"] == 0}
+    digests = {recipe.load(name).digest() for name in ("v4", "earlier/v4")}
+    assert {known[digest] for digest in digests} == {"v4", "earlier/v4"}
+
+
+def test_another_network_brings_the_arguments_of_its_own_recipe() -> None:
+    assert recipe.load("v3", model="v6").model_args == recipe.load("v6").model_args
+    assert recipe.load("v3", model="net.py:tiny").model_args == {}
 
 
 def test_a_fade_is_another_recipe() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mnistcli import recipe as recipes
 from mnistcli.cli import options
 from mnistcli.models.registry import COMPARED, resolve
 from mnistcli.results.goal import Check, judge_parameters
@@ -63,7 +64,7 @@ def summary(
     entries = [resolve(name) for name in models or COMPARED]
     from mnistcli.audit import audit
 
-    audits = [audit(entry, {}) for entry in entries]
+    audits = [audit(entry, recipes.model_args(entry.name)) for entry in entries]
     limits = options.limits(max_params)
     checks = [judge_parameters(one.parameters, limits) for one in audits]
     output = Output("summary", json, quiet, progress)

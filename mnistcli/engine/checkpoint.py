@@ -65,6 +65,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"refused: not the checkpoint of a run ({error})", where=str(path)
         ) from error
+    contents.name_network(payload)
     return payload  # type: ignore[no-any-return]
 
 

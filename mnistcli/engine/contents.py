@@ -17,6 +17,13 @@ from mnistcli.recipe import Recipe
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 _MAX_THREADS = 4096
+_UNNAMED: dict[str, dict[str, Any]] = {
+    "v2": {"dropout": 0.0},
+    "v3": {"dropout": 0.0},
+    "v4": {"stages": "8-10-10 12-12-12 12", "activation": "hardswish"},
+    "v5": {"stages": "6-8-8 8-10-10 10", "activation": "hardswish"},
+    "v6": {"stages": "5-6 6-6 8", "activation": "hardswish"},
+}
 
 
 class _Training(BaseModel):
@@ -55,6 +62,13 @@ def _typed(record: type) -> type[BaseModel]:
 
 
 _METRICS, _RUNTIME = _typed(EpochMetrics), _typed(Runtime)
+
+
+def name_network(payload: dict[str, Any]) -> None:
+    """Write into a checkpoint of format 1 the arguments that were defaults of code at its time."""
+    recipe = payload["recipe"]
+    if payload["format"] == 1 and not recipe["model_args"]:
+        recipe["model_args"] = dict(_UNNAMED.get(payload["model"], {}))
 
 
 def check(payload: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from mnistcli.models.layers import ACTIVATIONS, unit
 
 
-def stack(stages: str, activation: str) -> nn.Module:
+def build(stages: str, activation: str) -> nn.Module:
     """Return [N, 1, 28, 28] → logits [N, 10], from each convolution's output channels.
 
     `stages` are parted by spaces and work at 28×28, 14×14 and 7×7, with max-pooling between them;
@@ -35,18 +35,3 @@ def stack(stages: str, activation: str) -> nn.Module:
     pool = nn.Conv2d(channels, channels, 7, groups=channels, bias=False)
     norm = nn.BatchNorm2d(channels)
     return nn.Sequential(*layers, pool, norm, nn.Flatten(), nn.Linear(channels, 10))
-
-
-def v4(stages: str = "8-10-10 12-12-12 12", activation: str = "hardswish") -> nn.Module:
-    """Return v4."""
-    return stack(stages, activation)
-
-
-def v5(stages: str = "6-8-8 8-10-10 10", activation: str = "hardswish") -> nn.Module:
-    """Return v5."""
-    return stack(stages, activation)
-
-
-def v6(stages: str = "5-6 6-6 8", activation: str = "hardswish") -> nn.Module:
-    """Return v6."""
-    return stack(stages, activation)

@@ -58,13 +58,13 @@ MODELS = {
             parameters=7_820, mult_adds=2_431_352, reported_accuracy=99.37,
         ),
         ModelEntry(
-            "v4", "mnistcli.models.learned_pool:v4", parameters=7_554, mult_adds=2_110_638
+            "v4", "mnistcli.models.learned_pool:build", parameters=7_554, mult_adds=2_110_638
         ),
         ModelEntry(
-            "v5", "mnistcli.models.learned_pool:v5", parameters=4_898, mult_adds=1_307_864
+            "v5", "mnistcli.models.learned_pool:build", parameters=4_898, mult_adds=1_307_864
         ),
         ModelEntry(
-            "v6", "mnistcli.models.learned_pool:v6", parameters=1_955, mult_adds=395_696
+            "v6", "mnistcli.models.learned_pool:build", parameters=1_955, mult_adds=395_696
         ),
         ModelEntry(
             "teacher", "mnistcli.models.teacher:build",

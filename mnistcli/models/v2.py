@@ -17,7 +17,7 @@ def transition() -> list[nn.Module]:
     return [nn.MaxPool2d(2), nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
 
 
-def build(dropout: float = 0.0) -> nn.Module:
+def build(dropout: float) -> nn.Module:
     """Return v2: [N, 1, 28, 28] → logits [N, 10]."""
     return nn.Sequential(
         *dropped(1, 8, dropout), *dropped(8, 10, dropout), *dropped(10, 16, dropout),  # 28×28

@@ -45,6 +45,6 @@ class V3(nn.Module):
         return logits
 
 
-def build(dropout: float = 0.0) -> nn.Module:
+def build(dropout: float) -> nn.Module:
     """Return v3; dropout acts after blocks 1 and 2 and adds no parameter."""
     return V3(dropout)

@@ -9,7 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnistcli.recipe.reader import describe, differences, find, load, names, validate
+    from mnistcli.recipe.reader import (
+        describe,
+        differences,
+        find,
+        load,
+        model_args,
+        names,
+        packaged,
+        validate,
+    )
     from mnistcli.recipe.schema import (
         Adam,
         Augment,
@@ -38,7 +47,9 @@ __all__ = [
     "differences",
     "find",
     "load",
+    "model_args",
     "names",
+    "packaged",
     "validate",
 ]
 

@@ -1,16 +1,15 @@
-"""Read recipes: the only reader of YAML. Every problem is said at once, with the nearest key."""
+"""Read recipes. Every problem is said at once, with the nearest key."""
 
 from __future__ import annotations
 
-import re
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 
+from mnistcli import files
 from mnistcli.errors import UsageError, nearest
-from mnistcli.files import packaged
 from mnistcli.recipe.schema import (
     Adam,
     Augment,
@@ -25,41 +24,13 @@ from mnistcli.recipe.schema import (
     Section,
     Sgd,
 )
+from mnistcli.recipe.text import parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _MAX_BYTES = 64 * 1024
 _ABSENT = object()  # None is a value: it switches a section off
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a float and refuses duplicate keys and aliases."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in seen:
-                problem = f"duplicate key {key!r}" if isinstance(key, str) else f"key {key!r}"
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{problem} is not allowed", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
 
 
 def load(
@@ -71,9 +42,10 @@ def load(
 ) -> Recipe:
     """Read a recipe and apply changes; `source` is a path or a packaged name such as `v3`.
 
-    `model` replaces the recipe's network, with empty `model_args` and no `notes` where it is
-    another one. Then come `settings`, `dotted.key=value` strings, and `options`, values by dotted
-    key; all go through the same validation as the file.
+    `model` replaces the recipe's network where it is another one: a packaged network comes as its
+    own recipe names it, any other without `model_args`, both without `notes`. Then come
+    `settings`, `dotted.key=value` strings, and `options`, values by dotted key; all go through the
+    same validation as the file.
 
     Raises:
         UsageError: naming every problem at once, with its dotted path and the nearest valid key.
@@ -81,7 +53,7 @@ def load(
     path = find(source)
     values = _parse(path)
     if model is not None and model != values.get("model"):
-        values |= {"model": model, "model_args": {}, "notes": None}
+        values |= {"model": model, "model_args": model_args(model), "notes": None}
     given = {setting.partition("=")[0].strip() for setting in settings}
     if twice := given & {*(options or {}), *(["model"] if model is not None else [])}:
         raise UsageError(f"{', '.join(sorted(twice))} is given by --set and by its own option")
@@ -103,16 +75,29 @@ def validate(values: dict[str, Any], *, where: str) -> Recipe:
     )
 
 
-def names() -> list[str]:
+@functools.cache
+def names() -> tuple[str, ...]:
     """Return the names of the packaged recipes, `baseline/…` included."""
-    root = packaged("configs")
-    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+    root = files.packaged("configs")
+    return tuple(sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml")))
+
+
+@functools.cache
+def packaged(name: str) -> Recipe:
+    """Return a packaged recipe, read once a process."""
+    return load(name)
+
+
+def model_args(model: str) -> dict[str, Any]:
+    """Return the arguments that make a packaged network, as its own recipe names them; of any
+    other network none."""
+    return dict(packaged(model).model_args) if model in names() else {}
 
 
 def find(source: str) -> Path:
     """Return the file of a recipe: a packaged name, else a path."""
     if source in names():
-        return packaged("configs", f"{source}.yaml")
+        return files.packaged("configs", f"{source}.yaml")
     path = Path(source)
     if path.is_file():
         return path
@@ -121,16 +106,18 @@ def find(source: str) -> Path:
 
 def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
     """Return the nearest packaged recipe and what differs from it, seed and network aside."""
-    known = names()
-    model = recipe.model if recipe.model in known else "v3"
-    candidates = []
-    for name in (model, f"plain/{model}", f"baseline/{model}"):
-        if name in known:
-            packaged_recipe = load(name, model=recipe.model, options={"seed": recipe.seed})
-            candidates.append((name, differences(packaged_recipe, recipe)))
+    model = recipe.model if recipe.model in names() else "v3"
+    own = {"seed": recipe.seed} | (
+        {} if model == recipe.model else {"model": recipe.model, "model_args": {}}
+    )
+    candidates = [
+        (name, differences(packaged(name).model_copy(update=own), recipe))
+        for name in (model, f"plain/{model}", f"baseline/{model}")
+        if name in names()
+    ]
     nearest_one = min(candidates, key=lambda candidate: len(candidate[1]))
     if nearest_one[1]:  # perhaps another one, such as a study's, to the letter
-        same = (name for name in known if load(name).digest() == recipe.digest())
+        same = (name for name in names() if packaged(name).digest() == recipe.digest())
         return next(((name, ()) for name in same), nearest_one)
     return nearest_one
 
@@ -159,7 +146,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise UsageError(f"can't read recipe: {error.strerror}", where=str(path)) from error
     if len(data) > _MAX_BYTES:
         raise UsageError(f"recipe is larger than {_MAX_BYTES} bytes", where=str(path))
-    values = _plain(data, "recipe is not YAML", where=str(path))
+    values = parse_yaml(data, "recipe is not YAML", where=str(path))
     if not isinstance(values, dict):
         raise UsageError("recipe is not a mapping of keys to values", where=str(path))
     return values
@@ -169,14 +156,7 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set {setting!r} is not key=value", hint="--set optim.lr=0.1")
-    return key.strip(), _plain(text, f"--set {setting!r}", where="")
-
-
-def _plain(text: bytes | str, what: str, *, where: str) -> Any:
-    try:  # _Loader derives from SafeLoader: plain values only
-        return yaml.load(text, Loader=_Loader)
-    except Exception as error:  # PyYAML: also KeyError on !!bool 3, AttributeError on !!timestamp x
-        raise UsageError(f"{what}: {_one_line(error)}", where=where) from error
+    return key.strip(), parse_yaml(text, f"--set {setting!r}", where="")
 
 
 def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
@@ -241,7 +221,3 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

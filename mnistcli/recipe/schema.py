@@ -166,16 +166,18 @@ class Recipe(Section):
                 )
         return self
 
+    @property
+    def teacher(self) -> str | None:
+        """The network that the run learns from beside the labels."""
+        return None if self.distillation is None else self.distillation.teacher
+
     def digest(self) -> str:
         """Return a short hash of all values except the seed: equal recipes, equal digest.
 
-        A field newer than the first records counts only where it is used, so that theirs stay.
+        A field that is added to recipes changes every digest. So a record carries its recipe's
+        values beside the digest that its run wrote, and is known by today's digest of them.
         """
         values = self.model_dump(exclude={"seed"})
-        if not self.augment.fade_epochs:
-            del values["augment"]["fade_epochs"]
-        if self.distillation is None:
-            del values["distillation"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_yaml(self) -> str:

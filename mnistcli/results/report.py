@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -23,16 +24,20 @@ def words(result: Result) -> Notes:
 
     Packaged words are about the recipe as it is packaged: a changed one does not inherit them.
     """
-    published = {name: recipes.load(name) for name in recipes.names()}
-    packaged = {name: one.notes or recipes.Notes() for name, one in published.items()}
-    base, nearest = recipes.Notes(), published.get(result["recipe"])
-    if nearest is not None and nearest.model == result["model"] and not result["changes"]:
-        base = packaged[result["recipe"]]
+    base, name = recipes.Notes(), result["recipe"]
+    if name in recipes.names() and not result["changes"]:
+        packaged = recipes.packaged(name)
+        base = packaged.notes or base if packaged.model == result["model"] else base
     stored = Path(result["run"], "recipe.yaml") if "run" in result else None
     own = recipes.load(str(stored)).notes if stored is not None and stored.is_file() else None
-    known = {text for said in packaged.values() for text in (said.target, said.analysis)}
-    new = {} if own is None else {k: text for k, text in own if text and text not in known}
+    new = {key: text for key, text in own or () if text and text not in _packaged_words()}
     return base.model_copy(update=new)
+
+
+@functools.cache
+def _packaged_words() -> frozenset[str]:
+    notes = (recipes.packaged(name).notes or recipes.Notes() for name in recipes.names())
+    return frozenset(text for said in notes for text in (said.target, said.analysis))
 
 
 def course(results: Sequence[Result]) -> list[dict[str, Any]]:

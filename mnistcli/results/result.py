@@ -75,6 +75,7 @@ def build(
         "recipe": name,
         "changes": list(changes),
         "recipe_digest": recipe.digest(),
+        "recipe_values": recipe.model_dump(),
         "seed": recipe.seed,
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
@@ -83,12 +84,15 @@ def build(
     }
 
 
-def summarise(results: Sequence[dict[str, Any]], limits: Limits) -> dict[str, Any]:
+def summarise(
+    results: Sequence[dict[str, Any]], limits: Limits, *, failed: int = 0
+) -> dict[str, Any]:
     """Return mean, 95 % interval, n, sd and least of the last epochs' accuracies, and the passes.
 
-    The interval is Student's over several runs, and Wilson's over pictures for a single one.
-    `gates` counts the runs that pass each gate, `passes` those that pass all; `above` is the share
-    whose last epoch is above the target, with Wilson's interval over runs.
+    The interval is Student's from three runs on, Wilson's over pictures for a single one, None for
+    two. `gates` counts the runs that pass each gate, `passes` those that pass all. `failed` runs
+    have no result, and pass none: `above` is the share of all n + failed whose last epoch is above
+    the target, with Wilson's interval over runs.
     """
     shares = [result["last"]["accuracy"] for result in results]
     checks = [judge_result(result, limits) for result in results]
@@ -96,15 +100,17 @@ def summarise(results: Sequence[dict[str, Any]], limits: Limits) -> dict[str, An
         alike[0].gate: sum(check.passed is True for check in alike)
         for alike in zip(*checks, strict=True)
     }
-    several = len(shares) > 1
+    several, runs = len(shares) > 1, len(shares) + failed
+    interval = mean_interval(shares) if several else results[0]["last"]["interval"]
     return {
         "n": len(shares),
+        "failed": failed,
         "mean": fmean(shares),
-        "interval": list(mean_interval(shares)) if several else results[0]["last"]["interval"],
+        "interval": interval and list(interval),
         "sd": stdev(shares) if several else None,
         "min": min(shares),
-        "above": gates["accuracy"] / len(shares),
-        "above_interval": list(wilson(gates["accuracy"], len(shares))),
+        "above": gates["accuracy"] / runs,
+        "above_interval": list(wilson(gates["accuracy"], runs)),
         "gates": gates,
         "passes": sum(verdict(one) == "PASS" for one in checks),
     }
