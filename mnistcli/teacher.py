@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mnistcli.engine import checkpoint
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import ArtifactError, UsageError
@@ -9,7 +11,7 @@ from mnistcli.files import packaged
 from mnistcli.models.registry import MODELS
 from mnistcli.recipe import Recipe
 from mnistcli.results.result import follows_test
-from mnistcli.trained import Trained, find, open_trained
+from mnistcli.trained import Trained, find, open_trained, reference
 
 
 def open_teacher(recipe: Recipe, data: dict[str, str], chosen: Runtime) -> Trained | None:
@@ -25,8 +27,8 @@ def open_teacher(recipe: Recipe, data: dict[str, str], chosen: Runtime) -> Train
     if recipe.distillation is None:
         return None
     target = recipe.distillation.teacher
-    if target in MODELS and recipe.validation:
-        target = _held_out(target)
+    if target in MODELS:  # whatever lies in the current folder: a recipe means one teacher
+        target = str(_held_out(target) if recipe.validation else reference(target))
     if (stored := checkpoint.read(find(target))["model"]) not in MODELS:
         what = f"{target} holds the own network {stored!r}; a teacher is a registered one"
         raise UsageError(what, hint=", ".join(MODELS))
@@ -46,7 +48,7 @@ def open_teacher(recipe: Recipe, data: dict[str, str], chosen: Runtime) -> Train
     return teacher
 
 
-def _held_out(name: str) -> str:
+def _held_out(name: str) -> Path:
     """Return the reference weights of a network that was trained without the validation split."""
     path = packaged("checkpoints", "reference", f"{name}-val.pt")
     if not path.is_file():
@@ -54,4 +56,4 @@ def _held_out(name: str) -> str:
             f"no reference weights of {name} trained without the validation pictures",
             hint=f"mnistcli train --model {name} --val, and name its run folder as teacher",
         )
-    return str(path)
+    return path

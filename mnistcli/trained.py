@@ -1,28 +1,23 @@
-"""Open a trained network from a file, a run folder or a registered name, and assess it."""
+"""Open a trained network from a file, a run folder or a registered name."""
 
 from __future__ import annotations
 
 import os.path
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, runtime
-from mnistcli.engine.evaluate import Evaluation, evaluate, mistakes, read
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import ArtifactError, UsageError
-from mnistcli.events import Mistake, Prediction
 from mnistcli.files import packaged
 from mnistcli.models.registry import MODELS, ModelEntry, build, resolve
 from mnistcli.recipe import Recipe, validate
-from mnistcli.results.confusion import confusion, per_class, worst_pairs
-from mnistcli.results.goal import Check, Limits, judge
-from mnistcli.results.result import accuracy_dict, follows_test, goal
+from mnistcli.recipe import model_args as model_args_of
+from mnistcli.results.runlog import run_folders
 
 
 @dataclass(frozen=True)
@@ -62,18 +57,35 @@ class Trained:
 def find(target: str) -> Path:
     """Return the checkpoint file that a file, run folder or registered name means.
 
+    A run folder of a registered name comes before the packaged weights.
+
     Raises:
         ArtifactError: there is none.
+        UsageError: a registered name is a folder of several runs here.
     """
-    if target in MODELS:
-        path = packaged("checkpoints", "reference", f"{target}.pt")
-        hint = f"mnistcli train --model {target}"
-    else:
-        path = Path(target)
-        path = path / "last.pt" if os.path.isdir(path) else path
+    folder = os.path.isdir(target)
+    path = Path(target, "last.pt") if folder else Path(target)
+    if os.path.isfile(path) and (folder or target not in MODELS):
+        return path
+    if target not in MODELS:
         hint = f"a checkpoint file, a run folder, or one of {', '.join(MODELS)}"
-    if not os.path.isfile(path):
         raise ArtifactError(f"no checkpoint for {target!r}", where=str(path), hint=hint)
+    if folder and (runs := run_folders(Path(target))):
+        what = f"{target!r} is a packaged network, and a folder of runs here"
+        raise UsageError(what, hint=f"name one run: {runs[0]}; or use another folder")
+    return reference(target)
+
+
+def reference(name: str) -> Path:
+    """Return the file of a registered network's packaged weights.
+
+    Raises:
+        ArtifactError: it has none.
+    """
+    path = packaged("checkpoints", "reference", f"{name}.pt")
+    if not path.is_file():
+        hint = f"mnistcli train --model {name}"
+        raise ArtifactError(f"no checkpoint for {name!r}", where=str(path), hint=hint)
     return path
 
 
@@ -111,132 +123,11 @@ def _build_for(entry: ModelEntry, saved: dict[str, Any], path: Path) -> nn.Modul
     if entry.name not in MODELS:
         return build(entry, model_args)
     if entry.name != saved["model"]:
-        problem = checkpoint.mismatch(build(entry, {}), saved["weights"])
+        network = build(entry, model_args_of(entry.name))
+        problem = checkpoint.mismatch(network, saved["weights"])
         what = f"checkpoint is for {saved['model']}, not for {entry.name}"
         raise ArtifactError(f"{what}: it {problem}" if problem else what, where=str(path))
     try:
         return build(entry, model_args)
     except UsageError as error:  # the file's words, not the user's
         raise ArtifactError(f"checkpoint's recipe: {error}", where=str(path)) from error
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """What an evaluation found: plain values for people and scripts, and the raw predictions.
-
-    `mistakes` are the misread pictures, the surest first.
-    """
-
-    report: dict[str, Any]
-    checks: list[Check]
-    labels: list[int]
-    evaluation: Evaluation
-    mistakes: tuple[Mistake, ...]
-
-
-def assess(
-    trained: Trained, dataset: mnist.Dataset, chosen: Runtime, limits: Limits, *, val: bool
-) -> Assessment:
-    """Evaluate on the test set, or with `val` on the validation split, and judge the goal.
-
-    Raises:
-        UsageError: `val`, and the network was trained on those very pictures.
-    """
-    same_data = trained.data == dataset.hashes
-    if val and not (trained.recipe.validation and same_data):
-        raise UsageError(
-            "not held out: this network was trained on the validation pictures",
-            where=str(trained.path),
-            hint="evaluate without --val, or train with --val",
-        )
-    pictures = mnist.validation_parts(dataset)[1] if val else dataset.test
-    found = evaluate(trained.model, pictures.to(chosen.torch_device))
-    split = "validation" if val else "test"
-    checks = _judge(trained, found, limits, same_pictures=same_data, split=split)
-    labels: list[int] = pictures.labels.tolist()
-    wrong = mistakes(pictures, found)
-    report = _report(trained, found, labels, split, same_data) | {
-        "misclassified": [
-            {
-                "index": one.index,
-                "true": one.label,
-                "predicted": one.prediction,
-                "confidence": one.confidence,
-            }
-            for one in wrong
-        ],
-        "goal": goal(checks),
-    }
-    return Assessment(report, checks, labels, found, wrong)
-
-
-def _judge(
-    trained: Trained, found: Evaluation, limits: Limits, *, same_pictures: bool, split: str
-) -> list[Check]:
-    """Judge the goal; a picked epoch leaves open what the last ones reached.
-
-    The epochs before the last count only where they were evaluated on the same pictures.
-    """
-    history = trained.history
-    same_pictures &= bool(history) and history[-1]["split"] == split
-    earlier = [(m["eval_correct"], m["eval_total"]) for m in history[:-1]] if same_pictures else []
-    counts = [*earlier, (found.correct, found.total)]
-    if trained.picked_on is None:
-        return judge(trained.parameters, len(history) or None, counts, limits)
-    checks = judge(trained.parameters, trained.recipe.epochs, counts, limits)
-    mark = f" (epoch picked on {trained.picked_on})"
-    return [
-        replace(check, got=check.got + mark, passed=None)
-        if check.gate in ("accuracy", "last3")
-        else check
-        for check in checks
-    ]
-
-
-def _report(
-    trained: Trained, found: Evaluation, labels: list[int], split: str, same_data: bool
-) -> dict[str, Any]:
-    matrix = confusion(labels, found.predictions.tolist())
-    return {
-        "model": trained.entry.name,
-        "path": str(trained.path),
-        "parameters": trained.parameters,
-        "epoch": len(trained.history),
-        "picked_on": trained.picked_on,
-        "seed": trained.recipe.seed,
-        "follows_test": follows_test(trained.recipe),
-        "distilled": trained.recipe.distillation is not None,
-        "trained_on_this_data": same_data,
-        "split": split,
-        **accuracy_dict(found.correct, found.total),
-        "loss": found.loss,
-        "classes": per_class(matrix),
-        "confusion": matrix,
-        "worst_pairs": worst_pairs(matrix),
-    }
-
-
-def predict_files(
-    trained: Trained, paths: Sequence[Path], chosen: Runtime
-) -> tuple[list[Prediction], list[ArtifactError]]:
-    """Return what the network reads in each picture file, and why others can't be read."""
-    from mnistcli.data.picture import read_picture
-
-    pictures, faults = [], []
-    for path in paths:
-        try:
-            pictures.append((path, read_picture(path)))
-        except ArtifactError as fault:
-            faults.append(fault)
-    if not pictures:
-        return [], faults
-    pixels = torch.stack([one.pixels for _, one in pictures])
-    shares = read(trained.model, pixels.to(chosen.torch_device)).softmax(dim=1).cpu()
-    best = shares.topk(3, dim=1)
-    found = [
-        Prediction(str(path), one.width, one.height, one.polarity,
-                   tuple(zip(digits.tolist(), values.tolist(), strict=True)),
-                   one.pixels.numpy().tobytes())
-        for (path, one), values, digits in zip(pictures, *best, strict=True)
-    ]  # fmt: skip
-    return found, faults

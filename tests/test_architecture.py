@@ -20,6 +20,7 @@ LAYERS = (
     {"engine"},
     {"audit", "diagnosis", "results", "bench"},
     {"trained"},
+    {"assessment"},
     {"teacher"},
     {"setting"},
     {"experiment", "missing", "rehearsal", "view"},

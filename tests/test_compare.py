@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,7 @@ import pytest
 from conftest import Cli, document, spawn
 
 from mnistcli import missing
-from mnistcli.results.comparison import MNIST_DIGEST, rows
-from mnistcli.results.gather import gather
+from mnistcli.results.comparison import MNIST_DIGEST
 from mnistcli.results.literature import POINTS
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,7 @@ def test_train_completes_recipes_and_the_baseline_too(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     line = ["compare", "v1", "--baseline", "baseline/v1", "--train", "--epochs", "1"]
-    done = cli(*line, "--seeds", "0-1", "--data-dir", str(small_data), "--json")
+    done = cli(*line, "--seeds", "0-2", "--data-dir", str(small_data), "--json")
     table = document(done.stdout)["rows"]
     assert {row["recipe"].split()[0] for row in table} == {"v1", "baseline/v1"}
     assert {row["difference_test"] for row in table} == {"itself", "paired by seed"}
@@ -131,11 +131,47 @@ def test_every_published_point_is_small_and_has_a_source() -> None:
 def test_the_markdown_marks_what_cannot_be_told_from_the_leader(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
-    train_small(out="a")
-    train_small("--set", "ema_decay=0.99799", out="b")
+    train_small("--seeds", "0-2", "--epochs", "1", out="a")
+    train_small("--seeds", "0-2", "--epochs", "1", "--set", "ema_decay=0.99799", out="b")
     folders = [str(tmp_path / "a"), str(tmp_path / "b")]
-    table = rows(gather(folders))
-    assert sorted(row["standing"] for row in table) == ["leader", "tied"]
     text = cli("compare", *folders, "--format", "md").stdout
-    assert re.search(r"\| tied \|", text)
-    assert "can't tell it from the leader" in text
+    assert re.search(r"\| leader \|", text)
+    assert re.search(r"\| not separated \|", text)
+    assert "neither a difference nor nearness is shown" in text
+
+
+def test_runs_without_a_result_are_named_with_the_command_that_goes_on(
+    train_small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    train_small("--seeds", "0-2", "--epochs", "1")
+    for name in ("result.json", "last.pt"):
+        (tmp_path / "run" / "s1" / name).unlink()
+    shutil.rmtree(tmp_path / "run" / "s2")
+    (tmp_path / "run" / "set.json").write_text('{"seeds": [0, 1, 2]}')
+    done = cli("compare", str(tmp_path / "run"), "--json")
+    (row,), unfinished = (document(done.stdout)[key] for key in ("rows", "unfinished"))
+    assert (row["n"], [one["seed"] for one in row["unfinished"]]) == (1, [1])
+    assert [(one["seed"], one["why"]) for one in unfinished][1] == (2, "not started")
+    resume = f"mnistcli train --resume {tmp_path / 'run' / 's1'}"
+    assert resume in done.stderr
+    assert resume in cli("report", str(tmp_path / "run")).stdout
+    (tmp_path / "run" / "s0" / "result.json").unlink()
+    nothing = cli("compare", str(tmp_path / "run"))
+    assert (nothing.returncode, "no run is finished" in nothing.stderr) == (4, True)
+
+
+def test_a_folder_here_comes_before_a_packaged_network_and_is_said(
+    train_small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_small("--model", "v1", "--recipe", "plain/v1", out="v6")
+    monkeypatch.chdir(tmp_path)
+    done = cli("compare", "v6", "--json")
+    assert [row["model"] for row in document(done.stdout)["rows"]] == ["v1"]
+    read = cli("evaluate", "v6", "--json")
+    assert document(read.stdout)["model"] == "v1"
+    for told in (done.stderr, read.stderr, cli("report", "v6").stderr):
+        assert "notice: v6 is the" in told
+    Path("v5").mkdir()
+    shutil.move("v6", "v5/s0")
+    both = cli("evaluate", "v5")
+    assert (both.returncode, "packaged network, and a folder of runs" in both.stderr) == (2, True)

@@ -31,7 +31,11 @@ def lines(width: int, *, cuda: bool, total: int = 15) -> list[str]:
     file = io.StringIO()
     view = LiveView(Recording("train", screen=Console(width=width, file=file, markup=False)))
     changes = ("optim.lr=0.02", "augment.elastic_alpha=0.0")
-    view(RunStarted("v3", 7820, "v3", changes, 0, total, "test", 60_000, runtime, "/runs/a"))
+    view(
+        RunStarted(
+            "v3", 7820, "v3", changes, "muon", None, 0, total, "test", 60_000, runtime, "/runs/a"
+        )
+    )
     for epoch in (1, 2):
         one = metrics(epoch, cuda=cuda)
         view(EpochFinished(one, total, "/runs/a", (one,)))

@@ -19,8 +19,9 @@ from mnistcli.errors import Interrupted, UsageError
 from mnistcli.files import write_atomically
 from mnistcli.models.registry import COMPARED, known_names, resolve
 from mnistcli.results.comparison import rows
-from mnistcli.results.gather import gather
+from mnistcli.results.gather import Found, gather
 from mnistcli.results.goal import Limits
+from mnistcli.results.unfinished import Unfinished
 from mnistcli.view.comparison import show_comparison
 from mnistcli.view.output import Output
 from mnistcli.view.run import live_or_plain
@@ -66,6 +67,10 @@ def compare(
             show_default="not drawn",
         ),
     ] = None,
+    margin: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="Call rows tied inside so many points of the leader."),
+    ] = 0.05,
     train: Annotated[
         bool,
         typer.Option(
@@ -98,12 +103,15 @@ def compare(
         raise UsageError("--seeds and --epochs say what to train", hint="add --train")
     output = Output("compare", json, quiet, progress)
     wanted = Wanted(seeds, epochs, device, data_dir, output) if train else None
-    results = collect(references or [], wanted)
-    against = collect([baseline], wanted) if baseline is not None else []
-    exact = [result for result in against if result["recipe"] == baseline] or against
-    results += [result for result in exact if result not in results]
-    table = rows(results, exact[0] if exact else None)
-    show_comparison(output, table, style, difference=bool(exact))
+    found = collect(references or [], wanted)
+    against = collect([baseline], wanted) if baseline is not None else Found([], [], [])
+    exact = [one for one in against.results if one["recipe"] == baseline] or against.results
+    results = [*found.results, *(one for one in exact if one not in found.results)]
+    unfinished = [*found.unfinished, *against.unfinished]
+    for notice in [*found.notices, *against.notices]:
+        output.talk(f"notice: {notice}")
+    table = rows(results, exact[0] if exact else None, unfinished=unfinished, margin=margin / 100)
+    show_comparison(output, table, unfinished, style, difference=bool(exact))
     if plot is not None:
         from mnistcli.view.scatter import scatter_png
 
@@ -122,15 +130,22 @@ class Wanted:
     output: Output
 
 
-def collect(references: Sequence[str], wanted: Wanted | None) -> list[dict[str, Any]]:
+def collect(references: Sequence[str], wanted: Wanted | None) -> Found:
     """Return the results that the references mean; where wanted, networks are trained first."""
     if wanted is None:
         return gather(references)
     results: list[dict[str, Any]] = []
+    unfinished: list[Unfinished] = []
+    notices: list[str] = []
     for reference in references or COMPARED:
-        found = _trained(reference, wanted) if _is_trainable(reference) else gather([reference])
-        results += [result for result in found if result not in results]
-    return results
+        if _is_trainable(reference):
+            found = Found(_trained(reference, wanted), [], [])
+        else:
+            found = gather([reference])
+        results += [one for one in found.results if one not in results]
+        unfinished += found.unfinished
+        notices += found.notices
+    return Found(results, unfinished, notices)
 
 
 def _is_trainable(reference: str) -> bool:

@@ -64,9 +64,10 @@ def evaluate(
 ) -> None:
     """Evaluate trained weights: accuracy with its interval, classes, confusion, gates."""
     options.check_gates(require)
+    from mnistcli.assessment import assess
     from mnistcli.data import mnist
     from mnistcli.engine import runtime
-    from mnistcli.trained import assess, open_trained
+    from mnistcli.trained import open_trained
 
     chosen = runtime.decide(runtime.Request(device, "fp32", "off", threads))
     trained = open_trained(checkpoint, model, chosen)
@@ -78,6 +79,7 @@ def evaluate(
         columns = found.labels, result.predictions.tolist(), result.confidences.tolist()
         write_atomically(predictions, predictions_csv(*columns).encode())
     output = Output("evaluate", json, quiet, progress)
+    options.say_which(output, checkpoint, trained.path)
     show_evaluation(output, found.report, found.checks, found.mistakes)
     if out is not None:
         from mnistcli.view import plots

@@ -10,7 +10,7 @@ import typer
 
 from mnistcli import recipe as recipes
 from mnistcli.errors import GateError, UsageError, nearest
-from mnistcli.models.registry import known_names
+from mnistcli.models.registry import MODELS, known_names
 from mnistcli.results.goal import GATES, Check, Limits, failures
 from mnistcli.results.runlog import run_folders
 from mnistcli.view.output import Output
@@ -180,6 +180,12 @@ Threads = Annotated[
         rich_help_panel=_MACHINE,
     ),
 ]
+
+
+def say_which(output: Output, target: str, path: Path) -> None:
+    """Say that a packaged name means a run folder here."""
+    if target in MODELS and path == Path(target, "last.pt"):
+        output.talk(f"notice: {target} is the run folder here, not the packaged {target}")
 
 
 def limits(max_params: int = 8000, max_epochs: int = 15, target: float = 99.4) -> Limits:

@@ -46,8 +46,9 @@ def predict(
     traceback: options.Traceback = False,
 ) -> None:
     """Read your own pictures of digits: each as the network sees it, and its three best guesses."""
+    from mnistcli.assessment import predict_files
     from mnistcli.engine import runtime
-    from mnistcli.trained import open_trained, predict_files
+    from mnistcli.trained import open_trained
 
     chosen = runtime.decide(runtime.Request(device, "fp32", "off", threads))
     trained = open_trained(checkpoint, model, chosen)
@@ -59,6 +60,7 @@ def predict(
         "unread": [{"file": fault.where, "what": fault.what} for fault in faults],
     }
     output = Output("predict", json, quiet, progress)
+    options.say_which(output, checkpoint, trained.path)
     show_predictions(output, found)
     if faults:
         raise _joined(faults, len(images), report)

@@ -71,16 +71,20 @@ def report(
     """Write up target, result and analysis of each model in Markdown, from its records or runs."""
     if out is not None and readme is not None:
         raise UsageError("--out and --update exclude each other")
-    results = gather(references or [])
-    table = rows(results)
+    found = gather(references or [])
+    table = rows(found.results, unfinished=found.unfinished)
     output = Output("report", json, quiet, progress)
+    for notice in found.notices:
+        output.talk(f"notice: {notice}")
     if svg is not None:
-        write_atomically(svg, _terminal(results).encode())
+        write_atomically(svg, _terminal(found.results).encode())
         output.talk(f"notice: written {svg}")
     if readme is not None:
-        text = update(_read(readme), to_markdown(table, difference=False), where=str(readme))
+        shown = to_markdown(table, found.unfinished, difference=False)
+        text = update(_read(readme), shown, where=str(readme))
     else:
-        text = to_report(table, (out or Path("-")).absolute().parent)
+        place_of_links = (out or Path("-")).absolute().parent
+        text = to_report(table, found.unfinished, place_of_links)
     place = out or readme
     if place is None:
         output.product(text)
@@ -102,7 +106,7 @@ def _terminal(results: list[dict[str, Any]]) -> str:
     words = ["mnistcli", "train", "--model", result["model"], "--epochs", str(result["epochs"])]
     if result["recipe"] not in (result["model"], "v3"):
         words += ["--recipe", result["recipe"]]
-    if result["seed"] != recipes.load(result["recipe"]).seed:
+    if result["seed"] != recipes.packaged(result["recipe"]).seed:
         words += ["--seed", str(result["seed"])]
     for change in result["changes"]:
         words += [] if change.startswith("epochs=") else ["--set", change]

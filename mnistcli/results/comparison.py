@@ -1,120 +1,102 @@
-"""Rows of runs side by side: grouped by what was trained, and tested against a leader."""
+"""Rows of runs side by side: what makes one row, and its figures."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any, NamedTuple
 
 from mnistcli.errors import ArtifactError
 from mnistcli.models.registry import MODELS
-from mnistcli.results.gather import Result
+from mnistcli.results.contrast import MARGIN, against, mark_standings
+from mnistcli.results.gather import PUBLISHED, Result
 from mnistcli.results.goal import Limits
 from mnistcli.results.result import code_path, summarise
-from mnistcli.results.stats import mcnemar_p, paired_p
+from mnistcli.results.unfinished import Unfinished
 
 Row = dict[str, Any]
-ALPHA = 0.05
 MNIST_DIGEST = "c65580678af9"  # of the packaged files; a test holds it to them
 
 
-def rows(results: Iterable[Result], baseline: Result | None = None) -> list[Row]:
-    """Return one row for each network, recipe, split, data and kind of device, over its seeds.
+class Key(NamedTuple):
+    """What the runs of a row have in common; `repeat` is 1 for second runs of the same seeds.
 
-    A seed counts once: a second run of it, independent in name only, is left out and counted in
-    `repeated`. `baseline` is any result of the group that `difference` is taken against.
+    `origin` is "published", or the folder that holds the runs.
+    """
+
+    model: str
+    network: str
+    recipe_digest: str
+    split: str
+    data: str
+    teacher: str | None
+    device: str
+    precision: str
+    code_path: str
+    origin: str
+    repeat: int
+
+
+def rows(
+    results: Iterable[Result],
+    baseline: Result | None = None,
+    *,
+    unfinished: Sequence[Unfinished] = (),
+    margin: float = MARGIN,
+) -> list[Row]:
+    """Return one row for each network, recipe, split, data, teacher, kind of device, precision,
+    code path and origin, over its seeds; a second run of a seed begins a row of its own.
+
+    `baseline` is any result of the row that `difference` is taken against; `unfinished` runs are
+    named in the row they belong to. `margin`, a share, is what counts as near.
 
     Raises:
         ArtifactError: there are no results.
     """
-    groups: dict[tuple[Any, ...], dict[int, Result]] = {}
-    repeated: Counter[tuple[Any, ...]] = Counter()
+    groups: dict[Key, dict[int, Result]] = {}
     for result in results:
-        group = groups.setdefault(_key(result), {})
-        repeated[_key(result)] += result["seed"] in group
-        group.setdefault(result["seed"], result)
+        key = key_of(result)
+        while result["seed"] in groups.get(key, {}):
+            key = key._replace(repeat=key.repeat + 1)
+        groups.setdefault(key, {})[result["seed"]] = result
     if not groups:
         raise ArtifactError("no records to compare", hint="mnistcli train --model v3")
-    table = [_row([group[seed] for seed in sorted(group)]) for group in groups.values()]
-    table.sort(key=lambda row: (row["model"], row["recipe"]))
-    for row in table:
-        row["repeated"] = repeated[row["key"]]
-    _mark_leader(table)
+    missing = _assign(groups, unfinished)
+    table = [
+        _row(key, [group[seed] for seed in sorted(group)], missing.get(key, []))
+        for key, group in groups.items()
+    ]
+    table.sort(key=lambda row: (row["model"], row["recipe"], row["key"].origin != PUBLISHED))
+    _tell_apart(table)
+    mark_standings(table, margin)
     if baseline is not None:
-        for row in table:
-            against = contrast(row, _reference(table, baseline, row))
-            row["difference"], row["difference_p"], row["difference_test"] = against
+        _take_differences(table, key_of(baseline))
     return table
 
 
-def _reference(table: Sequence[Row], baseline: Result, row: Row) -> Row:
-    """Return the baseline's row on the same kind of device as `row`, else its own."""
-    *what, kind = _key(baseline)
-    rows_of = {other["key"]: other for other in table}
-    return rows_of.get((*what, row["key"][-1])) or rows_of[*what, kind]
-
-
-class Contrast(NamedTuple):
-    """The difference of two rows, its p-value, and the test; None where there is none."""
-
-    difference: float | None
-    p: float | None
-    test: str
-
-
-def contrast(first: Row, second: Row) -> Contrast:
-    """Compare two rows: paired by common seeds, else by picture, else without a p-value."""
-    difference = first["mean"] - second["mean"]
-    if first["key"] == second["key"]:
-        return Contrast(0.0, None, "itself")
-    if (first["split"], first["data"]) != (second["split"], second["data"]):
-        return Contrast(None, None, "other pictures")
-    common = [seed for seed in first["by_seed"] if seed in second["by_seed"]]
-    if len(common) > 1:
-        pairs = [[row["by_seed"][seed] for seed in common] for row in (first, second)]
-        return Contrast(fmean(pairs[0]) - fmean(pairs[1]), paired_p(*pairs), "paired by seed")
-    if first["n"] == second["n"] == 1:
-        discordant = _discordant(first["results"][0], second["results"][0])
-        if discordant is not None:
-            return Contrast(difference, mcnemar_p(*discordant), "McNemar")
-    return Contrast(difference, None, "intervals")
-
-
-def _key(result: Result) -> tuple[Any, ...]:
-    parts = ("model", "recipe_digest", "split", "data")
-    return *(result[part] for part in parts), result.get("teacher_sha256"), device_kind(result)
+def key_of(result: Result) -> Key:
+    """Return what makes a result's row."""
+    runtime = result["runtime"]
+    size = f"{result['parameters']}/{result['mult_adds']}/{result['receptive_field']}"
+    return Key(
+        model=result["model"],
+        network=result.get("network") or size,  # older results know their size only
+        recipe_digest=result["recipe_digest"],
+        split=result["split"],
+        data=result["data"],
+        teacher=result.get("teacher_sha256"),
+        device=device_kind(result),
+        precision=runtime["precision"],
+        code_path=result.get("code_path") or code_path(runtime),
+        origin=result.get("origin") or (str(Path(result["run"]).parent) if "run" in result else ""),
+        repeat=0,
+    )
 
 
 def device_kind(result: Result) -> str:
     """Return cpu or cuda, whose rows stay apart: other kernels, other rounding, other seconds."""
     return str(result["runtime"]["device"]).split(":")[0]
-
-
-def _row(group: Sequence[Result]) -> Row:
-    first, summary = group[0], summarise(group, Limits())
-    shares = [result["last"]["accuracy"] for result in group]
-    entry = MODELS.get(first["model"])
-    on_mnist = (first["split"], first["data"]) == ("test", MNIST_DIGEST)
-    on = [] if device_kind(first) == "cpu" else [f"on {device_kind(first)}"]
-    same = ("model", "follows_test", "parameters", "mult_adds", "receptive_field", "epochs")
-    return {
-        "key": _key(first),
-        **{name: first[name] for name in (*same, "split", "data")},
-        "recipe": " ".join([first["recipe"], *first["changes"], *on]),
-        "seeds": [result["seed"] for result in group],
-        **summary,
-        "last3": summary["gates"]["last3"],
-        "distilled": first.get("teacher_sha256") is not None,
-        "best": max(result["best"]["accuracy"] for result in group),
-        "images_per_second": median(result["images_per_second"] for result in group),
-        "seconds_per_epoch": median(result["seconds_per_epoch"] for result in group),
-        "reported": entry.reported_accuracy if entry is not None and on_mnist else None,
-        "machines": sorted({machine(result) for result in group}),
-        "by_seed": dict(zip((result["seed"] for result in group), shares, strict=True)),
-        "results": list(group),
-    }
 
 
 def machine(result: Result) -> str:
@@ -123,40 +105,92 @@ def machine(result: Result) -> str:
     where = chosen["device_name"]
     if chosen["device"] == "cpu":
         where += f", {chosen['threads']} thread{'s' * (chosen['threads'] > 1)}"
-    return f"{where}, {chosen['precision']} {code_path(chosen)}, torch {versions['torch']}"
+    path = result.get("code_path") or code_path(chosen)
+    return f"{where}, {chosen['precision']} {path}, torch {versions['torch']}"
 
 
-def _mark_leader(table: Sequence[Row]) -> None:
-    """Mark the highest mean on the same pictures, and what is tied with it or only overlaps it."""
-    leaders: dict[tuple[str, str], Row] = {}
-    for row in sorted(table, key=lambda row: -row["mean"]):
-        leaders.setdefault((row["split"], row["data"]), row)
+def _assign(
+    groups: dict[Key, dict[int, Result]], unfinished: Sequence[Unfinished]
+) -> dict[Key, list[Unfinished]]:
+    """Return the unfinished runs by the first row of their recipe and folder."""
+    places: dict[tuple[str, str], Key] = {}
+    for key in groups:
+        places.setdefault((key.recipe_digest, key.origin), key)
+    missing: dict[Key, list[Unfinished]] = {}
+    for one in unfinished:
+        if (place := places.get((one["recipe_digest"], one["origin"]))) is not None:
+            missing.setdefault(place, []).append(one)
+    return missing
+
+
+def _row(key: Key, group: Sequence[Result], missing: Sequence[Unfinished]) -> Row:
+    first = group[0]
+    failed = sum(one["failed"] for one in missing)
+    summary = summarise(group, Limits(), failed=failed)
+    shares = [result["last"]["accuracy"] for result in group]
+    entry = MODELS.get(first["model"])
+    on_mnist = (first["split"], first["data"]) == ("test", MNIST_DIGEST)
+    on = [] if key.device == "cpu" else [f"on {key.device}"]
+    same = ("model", "follows_test", "parameters", "mult_adds", "receptive_field", "epochs")
+    machines = sorted({machine(result) for result in group})
+    alike = len(machines) == 1  # times of different machines have no median
+    return {
+        "key": key,
+        **{name: first[name] for name in (*same, "split", "data")},
+        "recipe": " ".join([first["recipe"], *first["changes"], *on]),
+        "origin": key.origin,
+        "seeds": [result["seed"] for result in group],
+        **summary,
+        "unfinished": list(missing),
+        "last3": summary["gates"]["last3"],
+        "distilled": key.teacher is not None,
+        "best": max(result["best"]["accuracy"] for result in group),
+        "images_per_second": median(r["images_per_second"] for r in group) if alike else None,
+        "seconds_per_epoch": median(r["seconds_per_epoch"] for r in group) if alike else None,
+        "reported": entry.reported_accuracy if entry is not None and on_mnist else None,
+        "machines": machines,
+        "by_seed": dict(zip((result["seed"] for result in group), shares, strict=True)),
+        "results": list(group),
+    }
+
+
+def _tell_apart(table: Sequence[Row]) -> None:
+    """Say of rows that look alike in which parts of their keys they differ."""
+    alike: dict[tuple[str, ...], list[Row]] = {}
     for row in table:
-        leader = leaders[row["split"], row["data"]]
-        _, p, name = contrast(row, leader)
-        overlaps = name == "intervals" and row["interval"][1] >= leader["interval"][0]
-        tied = p is not None and p >= ALPHA
-        row["standing"] = (
-            "leader" if row is leader else "tied" if tied else "overlaps" if overlaps else ""
-        )
-        row["leader_p"], row["leader_test"] = p, name
+        alike.setdefault((row["model"], row["recipe"], row["split"], row["data"]), []).append(row)
+    for group in alike.values():
+        keys = [row["key"] for row in group]
+        differing = [part for part in Key._fields if len({getattr(k, part) for k in keys}) > 1]
+        for row in group:
+            words = [_distinction(part, getattr(row["key"], part)) for part in differing]
+            row["which"] = ", ".join(words) or None
 
 
-def _discordant(first: Result, second: Result) -> tuple[int, int] | None:
-    """Return how many pictures only the first and only the second run got right."""
-    marks = [_marks(result) for result in (first, second)]
-    if marks[0] is None or marks[1] is None or len(marks[0]) != len(marks[1]):
-        return None
-    pairs = list(zip(marks[0], marks[1], strict=True))
-    return sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+def _distinction(part: str, value: Any) -> str:
+    match part:
+        case "origin":
+            return value if value == PUBLISHED else f"in {'/'.join(Path(value).parts[-2:])}"
+        case "repeat":
+            return f"run {value + 1} of a seed"
+        case "teacher":
+            return "labels alone" if value is None else f"teacher {value[:6]}"
+        case "network" | "recipe_digest":
+            return f"{part.partition('_')[0]} {value[:6]}"
+    return str(value)
 
 
-def _marks(result: Result) -> list[bool] | None:
-    """Return for each picture whether a run's predictions.pt has it right."""
-    path = Path(result["run"], "predictions.pt") if "run" in result else None
-    if path is None or not path.is_file():
-        return None
-    from mnistcli.engine.checkpoint import read_values
+def _take_differences(table: Sequence[Row], baseline: Key) -> None:
+    """Take each row's difference to the baseline as it ran on the row's own kind of device and
+    code path, else to the baseline itself."""
+    known = {row["key"]: row for row in table}
 
-    saved = read_values(path)
-    return [bool(mark) for mark in saved["correct"]]
+    def reference(row: Row) -> Row:
+        device, precision, path = row["key"][6:9]
+        like = baseline._replace(device=device, precision=precision, code_path=path)
+        return known.get(like) or known[baseline]
+
+    for row, (found, p) in zip(table, against(table, reference), strict=True):
+        row["difference"], row["difference_interval"] = found.difference, found.interval
+        row["difference_p"], row["difference_p_alone"] = p, found.p
+        row["difference_test"], row["difference_seeds"] = found.test, found.seeds

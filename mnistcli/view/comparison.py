@@ -37,16 +37,34 @@ def _spread(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.3f}"
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.1f}"
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _rounded(value: float | None) -> str:
+    return integer(None if value is None else round(value))
+
+
+def _missing(runs: Sequence[Row]) -> str:
+    """Return the seeds without a result; the notes say why."""
+    return f"seed {', '.join(str(one['seed']) for one in runs)}" if runs else "–"
 
 
 def _reported(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f} %"
 
 
-def columns(*, difference: bool) -> list[Column]:
-    """Return the table's columns, with `difference` those against the baseline."""
+def columns(rows: Sequence[Row], *, difference: bool) -> list[Column]:
+    """Return the table's columns, with `difference` those against the baseline.
+
+    What tells rows apart and which runs have no result stand in columns where there is any.
+    """
+    which = (
+        [Column("which", "", lambda v: v or "", left=True)]
+        if any(row["which"] for row in rows)
+        else []
+    )
+    missing = [Column("unfinished", "no result", _missing, _missing)]
     against = [
         Column("difference", "Δ baseline", _points, _points),
         Column(
@@ -56,12 +74,14 @@ def columns(*, difference: bool) -> list[Column]:
     return [
         Column("model", "model", left=True),
         Column("recipe", "recipe", left=True),
+        *which,
         Column("parameters", "params", integer, rank=1),
         Column("mult_adds", "mult-adds", integer, rank=7),
         Column("receptive_field", "field", rank=8),
         Column("epochs", "epochs", rank=5),
         Column("split", "split", left=True, rank=10),
         Column("n", "n"),
+        *(missing if any(row["unfinished"] for row in rows) else []),
         Column("mean", "last epoch", thousandths, _plain_percent),
         Column(
             "interval",
@@ -77,30 +97,35 @@ def columns(*, difference: bool) -> list[Column]:
         Column("last3", "last 3", rank=7),
         Column("passes", "passes", rank=3),
         Column("seconds_per_epoch", "s/epoch", _seconds, _seconds, rank=6),
-        Column(
-            "images_per_second",
-            "img/s",
-            lambda v: integer(round(v)),
-            lambda v: str(round(v)),
-            rank=9,
-        ),
+        Column("images_per_second", "img/s", _rounded, _rounded, rank=9),
         Column("reported", "user's best", _reported, "{:.2f}".format, rank=2),
         *(against if difference else []),
         Column("standing", "", left=True),
     ]
 
 
-def show_comparison(output: Output, rows: Sequence[Row], style: str, *, difference: bool) -> None:
-    """Print the rows as a table, Markdown or CSV, and what the marks mean."""
+def show_comparison(
+    output: Output,
+    rows: Sequence[Row],
+    unfinished: Sequence[Row],
+    style: str,
+    *,
+    difference: bool,
+) -> None:
+    """Print the rows as a table, Markdown or CSV, and what the marks mean.
+
+    `unfinished` are all runs that have no result, those of the rows among them.
+    """
+    said = [*notes(rows), *missing(unfinished)]
     if style == "md":
-        output.product(to_markdown(rows, difference=difference))
+        output.product(to_markdown(rows, unfinished, difference=difference))
     elif style == "csv":
         output.product(to_csv(rows).rstrip())
     else:
-        shown = columns(difference=difference)
+        shown = columns(rows, difference=difference)
         drawn = [_narrow(column) for column in shown] if output.live else shown
         print_table(output, drawn, rows, title="", kind="row")
-        for note in notes(rows):
+        for note in said:
             output.talk(f"note: {note}")
         if output.live and any(
             len(row[key]) > most for row in rows for key, most in _WIDTH.items()
@@ -111,7 +136,8 @@ def show_comparison(output: Output, rows: Sequence[Row], style: str, *, differen
         output.result(
             f"result leader={leader['model']} mean={100 * leader['mean']:.3f} n={leader['n']}"
         )
-    output.document({"rows": [_public(row) for row in rows], "notes": notes(rows)})
+    document = {"rows": [_public(row) for row in rows], "notes": said}
+    output.document(document | {"unfinished": list(unfinished)})
 
 
 def _narrow(column: Column) -> Column:
@@ -134,17 +160,16 @@ def _cut(name: str, most: int) -> str:
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return the sentences without which the table would mislead."""
     said = [
-        "last epoch: mean over n seeds, with Student's interval over seeds, "
+        "last epoch: mean over n seeds, with Student's interval over seeds from three on, "
         "for n = 1 Wilson's over pictures; best: the best epoch, picked on the same pictures",
+        *(text for word, text in _standings(rows) if any(r["standing"] == word for r in rows)),
     ]
-    if any(row["standing"] == "tied" for row in rows):
-        said.append("tied: a paired test can't tell it from the leader at the 5 % level")
-    if any(row["standing"] == "overlaps" for row in rows):
-        said.append(
-            "overlaps: its interval reaches the leader's; fewer than two common seeds to test"
-        )
-    if left_out := sum(row["repeated"] for row in rows):
-        said.append(f"{left_out} runs repeat a seed that is counted already: left out")
+    for row in rows:
+        if seeds := row.get("difference_seeds"):
+            common = f"only over the common seeds {', '.join(map(str, seeds))}"
+            said.append(f"Δ of {row['recipe']} is {common}; its mean is over all of its seeds")
+    if any(row.get("difference_p") is not None for row in rows):
+        said.append("p: of the difference, corrected for the rows tested (Holm)")
     if len({(row["split"], row["data"]) for row in rows}) > 1:
         said.append("the rows were read on different pictures: each kind has its own leader")
     biased = sorted({row["recipe"] for row in rows if row["follows_test"]})
@@ -158,6 +183,32 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return [*said, *(f"measured on: {machine}" for machine in machines)]
 
 
+def missing(unfinished: Sequence[Row]) -> list[str]:
+    """Return a sentence for each run without a result, with the command that goes on."""
+    return [
+        f"no result: {one['recipe'] or 'a set'}, seed {one['seed']} ({one['run']}): "
+        f"{one['why']}; {one['resume']}"
+        for one in unfinished
+    ]
+
+
+def _standings(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return what each mark means."""
+    tested, margin = max(row["rows_tested"] for row in rows), 100 * rows[0]["margin"]
+    corrected = f"; marks are corrected for {tested} rows tested" if tested > 1 else ""
+    return [
+        (
+            "leader",
+            "leader: the highest mean of three or more runs, picked on these same figures"
+            + corrected,
+        ),
+        ("below", "below: the difference from the leader is shown (5 % level)"),
+        ("tied", f"tied: the difference from the leader is inside ±{margin:g} points (95 %)"),
+        ("not separated", "not separated: neither a difference nor nearness is shown"),
+        ("few runs", "few runs: fewer than three say nothing over seeds: no interval, no test"),
+    ]
+
+
 def _named(rows: Sequence[Row], those: Sequence[Row]) -> str:
     """Return the recipes of some rows, or what all are but for where that is much shorter."""
     names = {row["recipe"] for row in those}
@@ -167,11 +218,11 @@ def _named(rows: Sequence[Row], those: Sequence[Row]) -> str:
     return ", ".join(sorted(names))
 
 
-def to_markdown(rows: Sequence[Row], *, difference: bool) -> str:
+def to_markdown(rows: Sequence[Row], unfinished: Sequence[Row] = (), *, difference: bool) -> str:
     """Return the table without its least important columns, and its notes, as Markdown."""
-    shown = [column for column in columns(difference=difference) if column.rank < 8]
-    table = markdown(shown, rows)
-    return "\n\n".join([table, "\n".join(f"- {note}" for note in notes(rows))])
+    shown = [column for column in columns(rows, difference=difference) if column.rank < 8]
+    said = [*notes(rows), *missing(unfinished)]
+    return "\n\n".join([markdown(shown, rows), "\n".join(f"- {note}" for note in said)])
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -189,10 +240,13 @@ def _flat(row: Row) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in _public(row).items():
         if key.endswith("interval"):
-            flat |= {f"{key}_low": value[0], f"{key}_high": value[1]}
+            low, high = value or (None, None)
+            flat |= {f"{key}_low": low, f"{key}_high": high}
+        elif key == "unfinished":
+            flat[key] = " ".join(str(one["seed"]) for one in value)
         elif isinstance(value, dict):
             flat |= {f"{key}_{name}": one for name, one in value.items()}
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             flat[key] = ("; " if key == "machines" else " ").join(map(str, value))
         else:
             flat[key] = value

@@ -26,10 +26,10 @@ _SINGLE = [_COURSE[0], Column("mean", "accuracy", percent)]
 _MARKERS = re.compile(r"(<!-- results\b[^>]*-->\n).*?(\n<!-- /results -->)", re.DOTALL)
 
 
-def to_report(rows: Sequence[Row], place: Path) -> str:
+def to_report(rows: Sequence[Row], unfinished: Sequence[Row], place: Path) -> str:
     """Return the whole write-up; links to pictures are relative to the folder `place`."""
-    sections = [section(row, place) for row in rows]
-    return "\n\n".join(["# Results", to_markdown(rows, difference=False), *sections])
+    table = to_markdown(rows, unfinished, difference=False)
+    return "\n\n".join(["# Results", table, *(section(row, place) for row in rows)])
 
 
 def section(row: Row, place: Path) -> str:
@@ -38,6 +38,7 @@ def section(row: Row, place: Path) -> str:
     said = report.words(results[0])
     of_model = row["recipe"].split()[0] == row["model"]
     name = row["recipe"] if of_model else f"{row['model']} · {row['recipe']}"
+    name += f" · {row['which']}" if row["which"] else ""
     parts = [
         f"## {name}",
         f"**Target.** {said.target or _goal(Limits())}",
@@ -81,7 +82,8 @@ def _facts(row: Row) -> list[str]:
     if n > 1:
         spread += f", sd {100 * row['sd']:.3f}, least {percent(row['min'])}"
     training = sum(result["train_accuracy"] for result in results) / n
-    gates = ", ".join(f"{GATE_NAMES[gate]} {count} of {n}" for gate, count in row["gates"].items())
+    runs = n + row["failed"]
+    gates = ", ".join(f"{GATE_NAMES[g]} {count} of {runs}" for g, count in row["gates"].items())
     facts = [
         f"last epoch: {percent(row['mean'])} on {row['split']}, {spread}; "
         f"95 % interval {interval(row['interval'])}",
@@ -90,8 +92,7 @@ def _facts(row: Row) -> list[str]:
         f"last training accuracy, on augmented pictures: {percent(training)}",
         f"size: {row['parameters']:,} parameters, {row['mult_adds']:,} mult-adds, "
         f"receptive field {integer(row['receptive_field'])}",
-        f"cost: {row['epochs']} epochs of {row['seconds_per_epoch']:.1f} s, "
-        f"{row['images_per_second']:,.0f} images/s",
+        _cost(row),
         f"goal, gate by gate: {gates}",
     ]
     if row["reported"] is not None:
@@ -101,6 +102,15 @@ def _facts(row: Row) -> list[str]:
     if row["follows_test"]:
         facts.append("the learning rate follows test accuracy: the figures are biased upwards")
     return facts
+
+
+def _cost(row: Row) -> str:
+    if row["seconds_per_epoch"] is None:
+        return f"cost: {row['epochs']} epochs, on machines or threads of several kinds"
+    return (
+        f"cost: {row['epochs']} epochs of {row['seconds_per_epoch']:.1f} s, "
+        f"{row['images_per_second']:,.0f} images/s"
+    )
 
 
 def _epoch_table(row: Row) -> str:

@@ -39,7 +39,7 @@ def _draw_sizes(axes: Axes, rows: Sequence[Row]) -> None:
     if any(row["reported"] is not None for row in rows):
         _draw_others(axes, rows)
     for index, row in enumerate(rows):
-        low, high = row["interval"]
+        low, high = row["interval"] or (row["mean"], row["mean"])
         middle = _error(row["mean"])
         reach = [[middle - _error(high)], [_error(low) - middle]]
         axes.errorbar(
@@ -129,4 +129,6 @@ def _two_and_five(value: float, _: int) -> str:
 
 def _name(row: Row) -> str:
     recipe = "" if row["recipe"] == row["model"] else f", {row['recipe']}"
-    return f"{row['model']}{recipe} (n = {row['n']})"
+    which = f", {row['which']}" if row["which"] else ""
+    distilled = ", distilled" if row["distilled"] else ""
+    return f"{row['model']}{recipe}{which} (n = {row['n']}{distilled})"
