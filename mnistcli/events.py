@@ -57,12 +57,17 @@ class RunKept(Notice):
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run is about to train its next epoch; `history` holds the epochs done before."""
+    """A run is about to train its next epoch; `history` holds the epochs done before.
+
+    `teacher` names the network whose answers it learns from beside the labels, if any.
+    """
 
     model: str
     parameters: int
     recipe: str
     changes: tuple[str, ...]
+    optimizer: str
+    teacher: str | None
     seed: int
     epochs: int
     split: Split

@@ -113,6 +113,8 @@ def _started(plan: Plan, run: Run, current: state.TrainState) -> RunStarted:
         parameters=sum(p.numel() for p in current.model.parameters()),
         recipe=plan.recipe_name,
         changes=plan.changes,
+        optimizer=plan.recipe.optim.name,
+        teacher=plan.recipe.teacher,
         seed=plan.recipe.seed,
         epochs=plan.recipe.epochs,
         split=run.split,

@@ -32,6 +32,8 @@ def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
         "mult_adds": counted.mult_adds,
         "recipe": plan.recipe_name,
         "changes": list(plan.changes),
+        "optimizer": recipe.optim.name,
+        "teacher": recipe.teacher,
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
         "steps_per_epoch": steps,

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from mnistcli.recipe import Recipe
 
 _MAX_SEEDS = 10_000
+OWN_RECIPE = "plain/v3"  # of a network that is not registered: from the labels alone
 
 
 @dataclass(frozen=True)
 class Asked:
     """What was typed: `options` maps dotted recipe keys to the values of their own options.
 
-    `data_dir` says that the pictures are not the packaged MNIST.
+    `data_dir` says that the pictures are not the packaged MNIST; `teacher` is whom to learn from.
     """
 
     model: str | None
@@ -31,6 +32,7 @@ class Asked:
     options: dict[str, Any]
     resume: Literal[False, "auto"] | Path
     data_dir: Path | None = None
+    teacher: str | None = None
 
 
 def parse_resume(text: str | None) -> Literal[False, "auto"] | Path:
@@ -64,9 +66,12 @@ def resolve_recipe(asked: Asked, say: Callable[[str], None] = lambda text: None)
             where=source,
             hint=f"say so yourself: --model {resolved.model}",
         )
+    if asked.teacher is not None:
+        resolved = _taught_by(asked.teacher, resolved)
     taught = resolved.distillation
     if asked.data_dir is not None and taught is not None and taught.teacher in registry.MODELS:
-        if any(setting.strip().startswith("distillation") for setting in asked.settings):
+        named = any(setting.strip().startswith("distillation") for setting in asked.settings)
+        if named or asked.teacher is not None:
             raise UsageError(
                 f"teacher {taught.teacher!r} knows MNIST alone, and --data-dir is given",
                 hint="a teacher trained with this --data-dir, by its run folder",
@@ -74,6 +79,14 @@ def resolve_recipe(asked: Asked, say: Callable[[str], None] = lambda text: None)
         say("notice: not distilled: the teacher knows MNIST alone, and --data-dir is given")
         resolved = resolved.model_copy(update={"distillation": None})
     return resolved
+
+
+def _taught_by(teacher: str, recipe: Recipe) -> Recipe:
+    """Return the recipe with a teacher; weight and temperature are its own, else those of v3."""
+    taught = recipe.distillation or recipes.packaged("v3").distillation
+    assert taught is not None
+    values = recipe.model_dump() | {"distillation": taught.model_dump() | {"teacher": teacher}}
+    return recipes.validate(values, where="--teacher").model_copy(update={"notes": recipe.notes})
 
 
 def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, ...]:
@@ -123,4 +136,4 @@ def _source(asked: Asked) -> str:
         raise UsageError(
             "no model named", hint="mnistcli train --model v3 (or --recipe FILE, --resume PATH)"
         )
-    return asked.model if asked.model in registry.MODELS else "v3"
+    return asked.model if asked.model in registry.MODELS else OWN_RECIPE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -99,6 +99,19 @@ def train(
             rich_help_panel=_RECIPE,
         ),
     ] = False,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|RUN",
+            help="Learn from this network's answers beside the labels.",
+            show_default="the recipe's",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    no_teacher: Annotated[
+        bool,
+        typer.Option("--no-teacher", help="Learn from the labels alone.", rich_help_panel=_RECIPE),
+    ] = False,
     patience: Annotated[
         int | None,
         typer.Option(
@@ -167,8 +180,12 @@ def train(
         "epochs": epochs, "batch_size": batch_size, "optim.lr": lr, "seed": seed,
         "patience_epochs": patience, "validation": val or None,
     }  # fmt: skip
-    changes = {key: value for key, value in direct.items() if value is not None}
-    asked = Asked(model, recipe, settings, changes, parse_resume(resume), data_dir)
+    changes: dict[str, Any] = {key: value for key, value in direct.items() if value is not None}
+    if no_teacher and teacher is not None:
+        raise UsageError("--teacher and --no-teacher exclude each other")
+    if no_teacher:
+        changes["distillation"] = None
+    asked = Asked(model, recipe, settings, changes, parse_resume(resume), data_dir, teacher)
     processes.check(jobs, max_restarts, parallel, asked.resume)
     output = Output("train", json, quiet, progress)
     resolved = resolve_recipe(asked, output.talk)

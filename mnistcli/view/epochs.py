@@ -91,6 +91,8 @@ def headline(started: RunStarted, version: str) -> list[str]:
         f"seed {started.seed}",
         f"recipe {started.recipe}",
         *changes,
+        f"optimizer {started.optimizer}",
+        *([f"taught by {started.teacher}"] if started.teacher else []),
     ]
 
 

@@ -13,7 +13,8 @@ from mnistcli.view.tables import Column, plain_line
 _STARTED = [
     Column(key, key)
     for key in ("version", "model", "parameters", "device", "device_name", "precision", "compiled",
-                "threads", "seed", "recipe", "changes", "train_images", "split", "run")
+                "threads", "seed", "recipe", "changes", "optimizer", "teacher", "train_images",
+                "split", "run")
 ]  # fmt: skip
 
 

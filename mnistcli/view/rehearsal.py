@@ -14,9 +14,10 @@ from mnistcli.view.verdict import show_goal
 
 _PLAN = [
     Column(key, key)
-    for key in ("model", "parameters", "mult_adds", "recipe", "changes", "epochs", "batch_size",
-                "steps_per_epoch", "steps", "train_images", "evaluation_images", "split", "data",
-                "device", "device_name", "threads", "precision", "compiled")
+    for key in ("model", "parameters", "mult_adds", "recipe", "changes", "optimizer", "teacher",
+                "epochs", "batch_size", "steps_per_epoch", "steps", "train_images",
+                "evaluation_images", "split", "data", "device", "device_name", "threads",
+                "precision", "compiled")
 ]  # fmt: skip
 _RUN = [Column(key, key) for key in ("seed", "state", "epochs_done", "run")]
 
@@ -48,6 +49,8 @@ def _draw(output: Output, report: dict[str, Any]) -> None:
         "model": f"{report['model']}, {integer(report['parameters'])} parameters, "
         f"{integer(report['mult_adds'])} mult-adds",
         "recipe": report["recipe"] + changed,
+        "optimizer": report["optimizer"],
+        "teacher": report["teacher"] or "none: the labels alone",
         "epochs": f"{integer(report['epochs'])} of {integer(report['steps_per_epoch'])} steps "
         f"of {integer(report['batch_size'])} pictures: {integer(report['steps'])} steps",
         "pictures": f"{integer(report['train_images'])} to train, "

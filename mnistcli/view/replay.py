@@ -74,11 +74,14 @@ def terminal_svg(
 
 
 def _started(result: dict[str, Any], history: Sequence[EpochMetrics], folder: str) -> RunStarted:
+    values = result["recipe_values"]
     return RunStarted(
         model=result["model"],
         parameters=result["parameters"],
         recipe=result["recipe"],
         changes=tuple(result["changes"]),
+        optimizer=values["optim"]["name"],
+        teacher=values["distillation"] and values["distillation"]["teacher"],
         seed=result["seed"],
         epochs=result["epochs"],
         split=result["split"],
