@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from mnistcli.engine import contents
-from mnistcli.engine.archive import repack
-from mnistcli.errors import ArtifactError, DivergedError
+from mnistcli.engine.archive import MAX_ENTRIES, repack
+from mnistcli.errors import ArtifactError, DivergedError, UsageError
 from mnistcli.files import write_atomically
 
 FORMAT = 1
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20  # of a file that anyone may have made
+MAX_OWN_BYTES = 2**30  # of a file for an own network that the user named
+_MAX_TENSORS = (MAX_ENTRIES - 100) // 5  # of a network; Adam's file holds five of each
 _MAGIC = b"MNISTCK1"
 _TRAILER_BYTES = len(_MAGIC) + 32
 
@@ -39,17 +41,40 @@ def write(path: Path, payload: dict[str, Any], *, keep_previous: bool = False) -
     torch.save(payload, buffer)
     data = buffer.getvalue()
     data += _MAGIC + hashlib.sha256(data).digest()
-    _parse(data, where=str(path))
+    _parse(data, where=str(path), most_bytes=MAX_OWN_BYTES)
     write_atomically(path, data, keep_previous=keep_previous)
 
 
-def read(path: Path) -> dict[str, Any]:
+def check_size(model: nn.Module, *, where: str) -> None:
+    """Raise UsageError where a network's checkpoint would be larger than any that is read.
+
+    It holds the weights twice, their average, and up to two moments of each: five times the
+    network's bytes, or six where a float64 buffer makes the average float64. The rest, names and
+    10,000 epochs of history, is below 16 MiB.
+    """
+    state = model.state_dict().values()
+    needed = 6 * sum(value.numel() * value.element_size() for value in state) + 16 * 2**20
+    if needed > MAX_OWN_BYTES or len(state) > _MAX_TENSORS:
+        raise UsageError(
+            f"the network is too large: its checkpoint may need {needed / 2**20:,.0f} MiB for "
+            f"{len(state):,} tensors, the largest is {MAX_OWN_BYTES // 2**20:,} MiB for "
+            f"{_MAX_TENSORS:,}",
+            where=where,
+        )
+
+
+def most_bytes(*, own: bool) -> int:
+    """Return how large a file may be: for an own network the user has named the code that runs."""
+    return MAX_OWN_BYTES if own else MAX_BYTES
+
+
+def read(path: Path, *, most_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Return a run's checkpoint, its values on the CPU.
 
     Raises:
         ArtifactError: missing, too large, damaged, of a newer format, or not what a run writes.
     """
-    payload = read_values(path)
+    payload = read_values(path, most_bytes=most_bytes)
     number = payload.get("format") if isinstance(payload, dict) else None
     if type(number) is not int or number < 1:
         raise ArtifactError("not a checkpoint of mnistcli", where=str(path))
@@ -68,22 +93,22 @@ def read(path: Path) -> dict[str, Any]:
     return payload  # type: ignore[no-any-return]
 
 
-def read_values(path: Path) -> Any:
+def read_values(path: Path, *, most_bytes: int = MAX_BYTES) -> Any:
     """Return the verified plain values and tensors of a file that `write` wrote."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ArtifactError("can't read checkpoint: not a file", where=str(path))
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(most_bytes + 1)
     except OSError as error:
         raise ArtifactError(f"can't read checkpoint: {error.strerror}", where=str(path)) from error
-    return _parse(data, where=str(path))
+    return _parse(data, where=str(path), most_bytes=most_bytes)
 
 
-def _parse(data: bytes, *, where: str) -> Any:
+def _parse(data: bytes, *, where: str, most_bytes: int) -> Any:
     """Open a file's bytes: size and hash first, then the zip, then its values, one by one."""
-    if len(data) > MAX_BYTES:
-        raise ArtifactError(f"refused: larger than {MAX_BYTES} bytes", where=where)
+    if len(data) > most_bytes:
+        raise ArtifactError(f"refused: larger than {most_bytes} bytes", where=where)
     body, trailer = data[:-_TRAILER_BYTES], data[-_TRAILER_BYTES:]
     if trailer != _MAGIC + hashlib.sha256(body).digest():
         raise ArtifactError(
