@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mnistcli.data import mnist
-from mnistcli.engine import runtime
+from mnistcli.engine import checkpoint, ranks, runtime
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.events import Emit, Notice
+from mnistcli.models.contract import check_training
 from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Limits
@@ -42,6 +43,13 @@ class Plan:
     request: Request
     require: tuple[str, ...] = ()
     parallel: str = "runs"
+    jobs: int = 1
+
+    @property
+    def pictures_a_step(self) -> int:
+        """How many pictures of each batch one process trains on."""
+        sharing = max(self.jobs, ranks.here().size) if self.parallel == "data" else 1
+        return max(1, self.recipe.batch_size // sharing)
 
     @property
     def kind_of_run(self) -> dict[str, bool]:
@@ -96,8 +104,11 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
     Compilation is chosen by the pictures of all seeds, whoever trains them: runs are the same
     from one process and from many.
     """
-    build(plan.entry, plan.recipe.model_args)  # a broken network is found before anything is made
+    model = build(plan.entry, plan.recipe.model_args)  # a broken one is found before all else
+    checkpoint.check_size(model, where=plan.entry.factory)
     chosen = runtime.decide(plan.request)
+    placed, pictures = runtime.place(model, chosen), plan.pictures_a_step
+    check_training(placed, plan.entry, pictures=pictures, dtype=chosen.dtype)
     dataset = mnist.load(plan.data_dir)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
     chosen = runtime.choose_compile(
