@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
@@ -22,6 +23,9 @@ from mnistcli.files import is_ours, write_atomically
 
 if TYPE_CHECKING:
     from mnistcli.recipe import Recipe
+
+
+_BEFORE_EPOCHS = {".lock", "recipe.yaml", "env.json"}  # what a run has before its first epoch
 
 
 def run_folders(parent: Path) -> list[Path]:
@@ -92,6 +96,27 @@ def lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def without_trace(folder: Path, *, existed: bool) -> Iterator[None]:
+    """Where a run fails before its first epoch, leave the folder as it was; hold its lock.
+
+    So the mended command line can be started again. A run that a signal stopped stays: it can be
+    resumed. Whatever else lies in the folder stays too, and the folder with it.
+    """
+    was_empty = all(is_ours(path) for path in folder.iterdir())
+    try:
+        yield
+    except Exception:
+        made = [path for path in folder.iterdir() if path.name != "set.json"]
+        if was_empty and {path.name for path in made} <= _BEFORE_EPOCHS:
+            for path in made:
+                path.unlink()
+            if not existed:
+                with contextlib.suppress(OSError):  # another process came in meanwhile
+                    folder.rmdir()
+        raise
 
 
 def _holder(descriptor: int) -> str:
