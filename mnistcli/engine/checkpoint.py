@@ -39,10 +39,12 @@ def write(path: Path, payload: dict[str, Any], *, keep_previous: bool = False) -
         raise DivergedError(f"{place} is not finite", where=str(path))
     buffer = io.BytesIO()
     torch.save(payload, buffer)
-    data = buffer.getvalue()
-    data += _MAGIC + hashlib.sha256(data).digest()
-    _parse(data, where=str(path), most_bytes=MAX_OWN_BYTES)
-    write_atomically(path, data, keep_previous=keep_previous)
+    body = buffer.getvalue()
+    trailer = _MAGIC + hashlib.sha256(body).digest()
+    if len(body) + _TRAILER_BYTES > MAX_OWN_BYTES:
+        raise ArtifactError(f"larger than {MAX_OWN_BYTES} bytes", where=str(path))
+    _parse(body, trailer, where=str(path))
+    write_atomically(path, body + trailer, keep_previous=keep_previous)
 
 
 def check_size(model: nn.Module, *, where: str) -> None:
@@ -96,27 +98,28 @@ def read(path: Path, *, most_bytes: int = MAX_BYTES) -> dict[str, Any]:
 def read_values(path: Path, *, most_bytes: int = MAX_BYTES) -> Any:
     """Return the verified plain values and tensors of a file that `write` wrote."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
             raise ArtifactError("can't read checkpoint: not a file", where=str(path))
-        with path.open("rb") as file:
-            data = file.read(most_bytes + 1)
+        if found.st_size > most_bytes:
+            raise ArtifactError(f"refused: larger than {most_bytes} bytes", where=str(path))
+        with path.open("rb") as file:  # in two parts: to slice a large one would copy it
+            body = file.read(max(0, found.st_size - _TRAILER_BYTES))
+            trailer = file.read(_TRAILER_BYTES)
     except OSError as error:
         raise ArtifactError(f"can't read checkpoint: {error.strerror}", where=str(path)) from error
-    return _parse(data, where=str(path), most_bytes=most_bytes)
+    return _parse(body, trailer, where=str(path))
 
 
-def _parse(data: bytes, *, where: str, most_bytes: int) -> Any:
-    """Open a file's bytes: size and hash first, then the zip, then its values, one by one."""
-    if len(data) > most_bytes:
-        raise ArtifactError(f"refused: larger than {most_bytes} bytes", where=where)
-    body, trailer = data[:-_TRAILER_BYTES], data[-_TRAILER_BYTES:]
+def _parse(body: bytes, trailer: bytes, *, where: str) -> Any:
+    """Open a file's bytes: its hash first, then the zip, then its values, one by one."""
     if trailer != _MAGIC + hashlib.sha256(body).digest():
         raise ArtifactError(
             "refused: damaged, or not written by mnistcli (its hash does not match)", where=where
         )
     try:
         values = torch.load(repack(body), map_location="cpu", weights_only=True)
-        contents.check_tensors(values, most_bytes=len(data))
+        contents.check_tensors(values, most_bytes=len(body))
     except ValueError as error:
         raise ArtifactError(f"refused: {error}", where=where) from error
     except Exception as error:  # whatever zipfile and torch raise on a file that is not plain
