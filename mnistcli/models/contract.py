@@ -86,14 +86,26 @@ def check_training(
     with own.faults(entry, "can't be copied"):
         twin = copy.deepcopy(model).train()
     tensors, parameters = _shapes(twin), dict(twin.named_parameters())
-    hint = "a larger --batch-size" if pictures == 1 else ""
-    with _generators_kept(), own.faults(entry, "fails in training", hint=hint):
+    doing, hint = "fails in training", ""
+    if pictures == 1:
+        doing, hint = "can't train on batches of one picture", "a larger --batch-size"
+    with _generators_kept(), own.faults(entry, doing, hint=hint):
         _refuse(_pass_back(twin, min(pictures, _MAX_TRAINED), dtype), entry)
     _refuse(_changed(tensors, _shapes(twin)), entry)
     for name, parameter in twin.named_parameters():
         if parameter is not parameters[name]:
             _refuse(f"replaces its parameter {name!r} in training", entry)
         _refuse(_strange_gradient(name, parameter), entry)
+
+
+def check_fresh(model: nn.Module, other: nn.Module, entry: ModelEntry) -> None:
+    """Raise UsageError where two calls of the factory returned the same parameters.
+
+    A second seed would go on from the first one's weights.
+    """
+    known = {id(parameter) for parameter in model.parameters()}
+    if any(id(parameter) in known for parameter in other.parameters()):
+        _refuse("returns the same network each time: build a new one in each call", entry)
 
 
 def _refuse(problem: str | None, entry: ModelEntry) -> None:
