@@ -59,6 +59,17 @@ def test_what_could_not_be_read_again_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_large_file_is_read_for_an_own_network_alone(tmp_path: Path) -> None:
+    """Row 11 of the fault matrix: what anyone may have made stays bounded."""
+    path = tmp_path / "a.pt"
+    weights = {"w": torch.zeros(checkpoint.MAX_BYTES // 4)}
+    checkpoint.write(path, PAYLOAD | {"weights": weights})
+    with pytest.raises(ArtifactError, match="refused: larger than"):
+        checkpoint.read(path)
+    found = checkpoint.read(path, most_bytes=checkpoint.most_bytes(own=True))
+    assert torch.equal(found["weights"]["w"], weights["w"])
+
+
 def test_ten_thousand_epochs_of_history_are_written_and_read(tmp_path: Path) -> None:
     metrics = PAYLOAD["history"][-1]
     history = [metrics | {"epoch": epoch, "lr": epoch / 7} for epoch in range(1, 10_001)]
