@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistcli.errors import ArtifactError, BusyError, EnvironmentFault, UsageError
+from mnistcli.errors import ArtifactError, BusyError, DivergedError, EnvironmentFault, UsageError
 from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
 from mnistcli.files import is_ours, write_atomically
 
@@ -102,12 +102,14 @@ def lock(folder: Path) -> Iterator[None]:
 def without_trace(folder: Path, *, existed: bool) -> Iterator[None]:
     """Where a run fails before its first epoch, leave the folder as it was; hold its lock.
 
-    So the mended command line can be started again. A run that a signal stopped stays: it can be
-    resumed. Whatever else lies in the folder stays too, and the folder with it.
+    So the mended command line can be started again. A run that a signal stopped stays, to be
+    resumed, and one that diverged, which is a finding. Whatever else lies in the folder stays too.
     """
     was_empty = all(is_ours(path) for path in folder.iterdir())
     try:
         yield
+    except DivergedError:
+        raise
     except Exception:
         made = [path for path in folder.iterdir() if path.name != "set.json"]
         if was_empty and {path.name for path in made} <= _BEFORE_EPOCHS:
