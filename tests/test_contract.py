@@ -235,3 +235,11 @@ def test_a_network_whose_checkpoint_could_not_be_read_is_too_large() -> None:
     for network in (large, many):
         with pytest.raises(UsageError, match="too large: its checkpoint may need"):
             checkpoint.check_size(network, where="here")
+
+
+def test_a_run_that_diverges_at_once_keeps_its_folder(
+    line: list[str], net: Path, cli: Cli, tmp_path: Path
+) -> None:
+    words = ["--lr", "1e30", "--set", "schedule={name: constant}", "--out", str(tmp_path / "run")]
+    assert cli(*line, f"{net}:Linear", *words).returncode == 6
+    assert (tmp_path / "run" / "recipe.yaml").is_file()
