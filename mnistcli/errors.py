@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copyreg
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+_OF_THE_MACHINE = ("OutOfMemoryError", "DistBackendError", "DistNetworkError", "DistStoreError")
 
 
 class MnistcliError(Exception):
@@ -26,6 +30,10 @@ class MnistcliError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}, {self.where}" if self.where else self.what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another rank have it as it is, whatever a subclass's `__init__` asks for."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class UsageError(MnistcliError):
@@ -91,6 +99,17 @@ class Interrupted(BaseException):
     def exit_code(self) -> int:
         """128 + the signal's number, as a shell reports it."""
         return 128 + self.signum
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Return whether memory ran out or another rank is gone, as torch says it.
+
+    On CUDA and in nccl a class of its own tells; on the CPU and in gloo the text alone.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ in _OF_THE_MACHINE:
+        return True
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return "can't allocate memory" in said or "gloo" in said
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:

@@ -12,11 +12,13 @@ import torch
 from mnistcli.audit import audit
 from mnistcli.engine import checkpoint, runtime, state
 from mnistcli.engine.evaluate import Evaluation, evaluate, mistakes
+from mnistcli.engine.parallel import ToldByFirst
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.train import train
 from mnistcli.errors import ArtifactError, DivergedError
 from mnistcli.events import RunKept, RunRecorded, RunStarted
+from mnistcli.models import own
 from mnistcli.results import goal, result, runlog
 from mnistcli.results.confusion import confusion
 from mnistcli.results.resume import TEACHER, Saved, locate, open_run
@@ -33,8 +35,10 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
     """Train one seed in its own folder, or return the result that is there already."""
     plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
     hashes, emit = setting.hashes, setting.outside.emit
-    folder = locate(plan.recipe, plan.out_of(seed), plan.resume, hashes)
-    with runlog.lock(folder):
+    named = plan.out_of(seed)
+    existed = named is not None and named.exists()
+    folder = locate(plan.recipe, named, plan.resume, hashes)
+    with runlog.lock(folder), runlog.without_trace(folder, existed=existed):
         saved = open_run(folder, plan.recipe, plan.resume, hashes, emit)
         finished = saved is not None and saved["training"] is None
         record = runlog.read_json(folder / "result.json") if finished else None
@@ -56,9 +60,10 @@ def follow(plan: Plan, setting: Setting) -> None:
     while (task := setting.group.first()) is not None:
         seed, saved = task
         plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
-        with contextlib.suppress(ArtifactError, DivergedError):
+        with contextlib.suppress(ArtifactError, DivergedError, ToldByFirst):
             chosen = _runtime(plan, saved, setting)
-            train(*_set_up(plan, Path(), saved, replace(setting, runtime=chosen)))
+            run, current = _set_up(plan, Path(), saved, replace(setting, runtime=chosen))
+            _train(plan, run, current)
 
 
 def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[str, Any]:
@@ -70,7 +75,7 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
     runlog.write_json(folder / "env.json", result.environment() | environment)
     run, current = _set_up(plan, folder, saved, replace(setting, runtime=chosen))
     setting.outside.emit(_started(plan, run, current))
-    last = train(run, current)
+    last = _train(plan, run, current)
     if last is None:  # trained before, killed before its result was written
         assert saved is not None
         checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
@@ -78,6 +83,14 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
     record = _write_result(plan, run, current, last, setting.dataset.digest)
     setting.outside.emit(_recorded(plan, run, current, last))
     return record
+
+
+def _train(plan: Plan, run: Run, current: state.TrainState) -> Evaluation | None:
+    """Train; what an own network raises meanwhile is told with its line."""
+    if not plan.entry.own:
+        return train(run, current)
+    with own.faults(plan.entry, "fails in training"):
+        return train(run, current)
 
 
 def _runtime(plan: Plan, saved: Saved, setting: Setting) -> Runtime:
@@ -98,7 +111,7 @@ def _set_up(
     current = state.create(plan.entry, plan.recipe, chosen)
     if saved is not None:
         state.restore(current, saved, where=str(folder))
-    current.forward = group.wrap(current.model, chosen.torch_device)
+    current.forward = group.wrap(current.model, plan.entry, chosen.torch_device)
     run = Run(
         plan.recipe, chosen, training, evaluation, setting.hashes, folder,
         outside.emit, group.agree(outside.should_stop), group,

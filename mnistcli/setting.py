@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from mnistcli.data import mnist
-from mnistcli.engine import runtime
+from mnistcli.engine import checkpoint, ranks, runtime
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.events import Emit, Notice
+from mnistcli.models import contract
 from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Limits
@@ -42,6 +45,13 @@ class Plan:
     request: Request
     require: tuple[str, ...] = ()
     parallel: str = "runs"
+    jobs: int = 1
+
+    @property
+    def pictures_a_step(self) -> int:
+        """How many pictures of each batch one process trains on."""
+        sharing = max(self.jobs, ranks.here().size) if self.parallel == "data" else 1
+        return max(1, self.recipe.batch_size // sharing)
 
     @property
     def kind_of_run(self) -> dict[str, bool]:
@@ -96,8 +106,9 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
     Compilation is chosen by the pictures of all seeds, whoever trains them: runs are the same
     from one process and from many.
     """
-    build(plan.entry, plan.recipe.model_args)  # a broken network is found before anything is made
+    model = build(plan.entry, plan.recipe.model_args)  # a broken one is found before all else
     chosen = runtime.decide(plan.request)
+    _check_network(plan, model, chosen)
     dataset = mnist.load(plan.data_dir)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
     chosen = runtime.choose_compile(
@@ -110,6 +121,16 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
         outside.emit(Notice(f"not {what}: {chosen.compile_reason}"))
     teacher = open_teacher(plan.recipe, dataset.hashes, chosen)
     return Setting(dataset, chosen, outside, teacher=teacher)
+
+
+def _check_network(plan: Plan, model: nn.Module, chosen: Runtime) -> None:
+    """Raise UsageError where a network could not be trained to its end, and saved."""
+    entry, recipe = plan.entry, plan.recipe
+    if entry.own:
+        contract.check_fresh(model, build(entry, recipe.model_args), entry)
+    checkpoint.check_size(model, where=entry.factory)
+    placed, pictures = runtime.place(model, chosen), plan.pictures_a_step
+    contract.check_training(placed, entry, pictures=pictures, dtype=chosen.dtype)
 
 
 def restored_runtime(plan: Plan, saved: dict[str, Any], emit: Emit) -> Runtime:

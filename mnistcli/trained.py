@@ -100,14 +100,16 @@ def open_trained(target: str, model: str | None, chosen: Runtime) -> Trained:
         UsageError: an own network without `model`.
     """
     path = find(target)
-    saved = checkpoint.read(path)
+    named = None if model is None else resolve(model)
+    bound = checkpoint.most_bytes(own=named is not None and named.own)
+    saved = checkpoint.read(path, most_bytes=bound)
     stored = saved["model"]
-    if model is None and stored not in MODELS:
+    if named is None and stored not in MODELS:
         raise UsageError(
             f"{path} holds the own network {stored!r}",
             hint="name its code: --model PATH.py:FACTORY",
         )
-    entry = resolve(model or stored)
+    entry = named or resolve(stored)
     recipe = validate(saved["recipe"], where=str(path))
     network = _build_for(entry, saved, path)
     checkpoint.load_weights(network, saved["weights"], where=str(path))

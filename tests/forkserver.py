@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -85,6 +86,12 @@ class Server:
             "cwd": str(cwd),
         }
         return Child(self, self.ask(request), folder)
+
+    def start_ranks(self, *words: object) -> list[Child]:
+        """Start two command lines as torch's launcher does: ranks 0 and 1 of one launch."""
+        with socket.create_server(("localhost", 0)) as free:
+            port = free.getsockname()[1]
+        return [self.start(*words, sabotage=("as_rank", rank, 2, port)) for rank in (0, 1)]
 
     def run(self, *words: object, sabotage: Sequence[Any] = (), cwd: Path | str = ".") -> Child:
         """Start and wait."""

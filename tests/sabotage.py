@@ -170,3 +170,10 @@ def jumping_clock() -> None:
         return now[0]
 
     time.time = jumped  # type: ignore[assignment]
+
+
+def as_rank(rank: int, size: int, port: int) -> None:
+    """Make the process one of several that torch's launcher started on this machine."""
+    place = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}
+    address = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    os.environ |= {key: str(value) for key, value in (place | address).items()}

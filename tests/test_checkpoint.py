@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import network
 
 from mnistcli.engine import checkpoint
 from mnistcli.errors import ArtifactError, DivergedError, EnvironmentFault
 from mnistcli.files import packaged, previous_of, write_atomically
-from mnistcli.models.registry import MODELS, build
 
 PAYLOAD = checkpoint.read(packaged("checkpoints", "reference", "v1.pt"))
 
@@ -59,6 +59,17 @@ def test_what_could_not_be_read_again_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_large_file_is_read_for_an_own_network_alone(tmp_path: Path) -> None:
+    """Row 11 of the fault matrix: what anyone may have made stays bounded."""
+    path = tmp_path / "a.pt"
+    weights = {"w": torch.zeros(checkpoint.MAX_BYTES // 4)}
+    checkpoint.write(path, PAYLOAD | {"weights": weights})
+    with pytest.raises(ArtifactError, match="refused: larger than"):
+        checkpoint.read(path)
+    found = checkpoint.read(path, most_bytes=checkpoint.most_bytes(own=True))
+    assert torch.equal(found["weights"]["w"], weights["w"])
+
+
 def test_ten_thousand_epochs_of_history_are_written_and_read(tmp_path: Path) -> None:
     metrics = PAYLOAD["history"][-1]
     history = [metrics | {"epoch": epoch, "lr": epoch / 7} for epoch in range(1, 10_001)]
@@ -69,7 +80,7 @@ def test_ten_thousand_epochs_of_history_are_written_and_read(tmp_path: Path) -> 
 
 def test_weights_must_pair_exactly() -> None:
     """Row 12 of the fault matrix."""
-    model = build(MODELS["v1"], {})
+    model = network("v1")
     good = model.state_dict()
     first = next(iter(good))
     cases = {

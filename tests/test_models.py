@@ -85,9 +85,9 @@ def test_the_activation_is_an_argument() -> None:
 
 def test_no_default_in_code_decides_a_packaged_network() -> None:
     with pytest.raises(UsageError, match="v4 needs stages, activation"):
-        build(MODELS["v4"], {})
+        network("v4")
     with pytest.raises(UsageError, match="v3 needs dropout"):
-        build(MODELS["v3"], {})
+        network("v3")
 
 
 OWN = """

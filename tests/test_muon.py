@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import network
 
 from mnistcli.engine import muon
 from mnistcli.engine.optim import build_optimizer, set_lr
-from mnistcli.models.registry import MODELS, build
 from mnistcli.recipe import load
 
 MUON = (
@@ -28,20 +28,20 @@ def test_orthogonalised_updates_are_near_the_polar_factor() -> None:
 
 
 def test_first_and_classifying_layers_are_not_hidden() -> None:
-    model = build(MODELS["v3"], {})
+    model = network("v3")
     hidden = muon.hidden_convolutions(model)
     left = [name for name, p in model.named_parameters() if p.ndim == 4 and p not in hidden]
     assert left == ["block1.0.weight", "head.0.weight"]
 
 
 def test_rates_keep_their_proportion() -> None:
-    optimizer = build_optimizer(build(MODELS["v3"], {}), load("v3", settings=[MUON]).optim)
+    optimizer = build_optimizer(network("v3"), load("v3", settings=[MUON]).optim)
     set_lr(optimizer, 0.1)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1, 0.025])
 
 
 def test_a_bad_step_leaves_weights_alone() -> None:
-    model = build(MODELS["v3"], {})
+    model = network("v3")
     optimizer = build_optimizer(model, load("v3", settings=[MUON]).optim)
     before = [p.detach().clone() for p in model.parameters()]
     for found, gradient in ((1.0, float("nan")), (0.0, 1.0)):

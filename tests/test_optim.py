@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import network
 from torch import nn
 
 from mnistcli.engine.optim import WeightAverage, build_optimizer, lr_at, plateau_lr
-from mnistcli.models.registry import MODELS, build
 from mnistcli.recipe import Plateau, load
 
 
@@ -50,7 +50,7 @@ def test_plateau_is_torchs() -> None:
 @pytest.mark.parametrize(("name", "decayed"), [("v3", 0.0), ("baseline/v3", 1e-4)])
 def test_weight_decay_spares_vectors_unless_asked(name: str, decayed: float) -> None:
     recipe = load(name)
-    optimizer = build_optimizer(build(MODELS["v3"], {}), recipe.optim)
+    optimizer = build_optimizer(network("v3"), recipe.optim)
     decays = {
         parameter.ndim: group["weight_decay"]
         for group in optimizer.param_groups

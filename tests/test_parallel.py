@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from conftest import Cli, spawn, torchrun
+from conftest import Cli, document, spawn, torchrun
+from forkserver import Server
 from torch import Tensor, nn
 
+from mnistcli import errors
 from mnistcli.data import mnist
 from mnistcli.data.batches import training_batches
 from mnistcli.engine import checkpoint, parallel
@@ -78,6 +81,49 @@ def test_two_ranks_on_one_run_equal_one_process_after_50_steps(
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)
         assert abs(ours["train_correct"] - theirs["train_correct"]) <= 1
     assert out.count("epoch=") == 10  # only the first rank shows
+
+
+FAILING = """
+import os
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, where):
+        super().__init__()
+        self.layer, self.where, self.calls = nn.Linear(784, 10), where, 0
+
+    def forward(self, images):
+        self.calls += self.training == (self.where != "evaluation")
+        here = self.where in ("evaluation", "training", f"rank {os.environ['RANK']}")
+        if here and self.calls == 4:
+            raise KeyError(self.where)
+        return self.layer(images.flatten(1))
+"""
+
+
+@pytest.mark.parametrize("where", ["training", "rank 1", "evaluation"])
+def test_a_fault_of_an_own_network_is_told_once_and_holds_no_rank(
+    where: str, rank_line: list[str], forked: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(FAILING)
+    words = [*rank_line, "--model", f"{tmp_path / 'net.py'}:Net", "--parallel", "data"]
+    words += ["--set", f"model_args.where={where}", "--out", str(tmp_path / "run")]
+    ranks = forked.start_ranks(*words, "--set", "ema_decay=null", "--set", f"optim={SGD}")
+    assert [rank.wait(30) for rank in ranks] == [0, 0], [rank.err for rank in ranks]
+    (row,) = document((tmp_path / "run" / "set.json").read_text())["rows"]
+    assert (row["exit_code"], f"fails in training: KeyError: '{where}'" in row["error"]) == (
+        2,
+        True,
+    )
+    assert f"{tmp_path / 'net.py'}:14" in row["error"]
+
+
+def test_every_error_of_ours_reaches_another_rank_as_it_is() -> None:
+    made = [errors.GateError("a", {"b": 1}), errors.SetError("a", {}, exit_code=4, hint="c")]
+    made += [errors.DivergedError("a", where="b", hint="c"), errors.ArtifactError("a", where="b")]
+    for error in made:
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), vars(again), str(again)) == (type(error), vars(error), str(error))
 
 
 @pytest.mark.cuda

@@ -64,6 +64,9 @@ app = typer.Typer(
 )
 for module in (train, summary, evaluate, compare, predict, report, bench, doctor):
     module.register(app)
+for registered in app.registered_commands:
+    if registered.callback is not None:
+        registered.callback = view.alone_on_stdout(registered.callback)
 
 
 def _print_version(wanted: bool) -> None:

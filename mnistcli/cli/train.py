@@ -205,7 +205,7 @@ def train(
         entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
         seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,
         limits=limits, request=Request(device, precision, compile, threads),
-        require=tuple(require), parallel=parallel,
+        require=tuple(require), parallel=parallel, jobs=jobs or 1,
     )  # fmt: skip
     if dry_run and (jobs is not None or ranks.launched()):
         raise UsageError("--dry-run looks at one process", hint="leave out --jobs and torchrun")

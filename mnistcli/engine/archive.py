@@ -10,7 +10,7 @@ import pickletools
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
-_MAX_ENTRIES = 20_000
+MAX_ENTRIES = 20_000
 _MAX_PICKLE_BYTES = 4 * 2**20  # what 10,000 epochs of history need, in round numbers
 
 _STORAGES = (
@@ -40,8 +40,8 @@ def repack(data: bytes) -> io.BytesIO:
             of more than plain values.
         Exception: whatever `zipfile` raises where the zip is broken.
     """
-    if data.count(b"PK\x01\x02") > _MAX_ENTRIES:
-        raise ValueError(f"it has more than {_MAX_ENTRIES} entries")
+    if data.count(b"PK\x01\x02") > MAX_ENTRIES:
+        raise ValueError(f"it has more than {MAX_ENTRIES} entries")
     clean = io.BytesIO()
     with ZipFile(io.BytesIO(data)) as source, ZipFile(clean, "w") as target:
         entries = source.infolist()

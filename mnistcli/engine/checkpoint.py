@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from mnistcli.engine import contents
-from mnistcli.engine.archive import repack
-from mnistcli.errors import ArtifactError, DivergedError
+from mnistcli.engine.archive import MAX_ENTRIES, repack
+from mnistcli.errors import ArtifactError, DivergedError, UsageError
 from mnistcli.files import write_atomically
 
 FORMAT = 1
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20  # of a file that anyone may have made
+MAX_OWN_BYTES = 2**30  # of a file for an own network that the user named
+_MAX_TENSORS = (MAX_ENTRIES - 100) // 5  # of a network; Adam's file holds five of each
 _MAGIC = b"MNISTCK1"
 _TRAILER_BYTES = len(_MAGIC) + 32
 
@@ -37,19 +39,44 @@ def write(path: Path, payload: dict[str, Any], *, keep_previous: bool = False) -
         raise DivergedError(f"{place} is not finite", where=str(path))
     buffer = io.BytesIO()
     torch.save(payload, buffer)
-    data = buffer.getvalue()
-    data += _MAGIC + hashlib.sha256(data).digest()
-    _parse(data, where=str(path))
-    write_atomically(path, data, keep_previous=keep_previous)
+    body = buffer.getvalue()
+    trailer = _MAGIC + hashlib.sha256(body).digest()
+    if len(body) + _TRAILER_BYTES > MAX_OWN_BYTES:
+        raise ArtifactError(f"larger than {MAX_OWN_BYTES} bytes", where=str(path))
+    _parse(body, trailer, where=str(path))
+    write_atomically(path, body + trailer, keep_previous=keep_previous)
 
 
-def read(path: Path) -> dict[str, Any]:
+def check_size(model: nn.Module, *, where: str) -> None:
+    """Raise UsageError where a network's checkpoint would be larger than any that is read.
+
+    It holds the weights twice, their average, and up to two moments of each: five times the
+    network's bytes, or six where a float64 buffer makes the average float64. The rest, names and
+    10,000 epochs of history, is below 16 MiB.
+    """
+    state = model.state_dict().values()
+    needed = 6 * sum(value.numel() * value.element_size() for value in state) + 16 * 2**20
+    if needed > MAX_OWN_BYTES or len(state) > _MAX_TENSORS:
+        raise UsageError(
+            f"the network is too large: its checkpoint may need {needed / 2**20:,.0f} MiB for "
+            f"{len(state):,} tensors, the largest is {MAX_OWN_BYTES // 2**20:,} MiB for "
+            f"{_MAX_TENSORS:,}",
+            where=where,
+        )
+
+
+def most_bytes(*, own: bool) -> int:
+    """Return how large a file may be: for an own network the user has named the code that runs."""
+    return MAX_OWN_BYTES if own else MAX_BYTES
+
+
+def read(path: Path, *, most_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Return a run's checkpoint, its values on the CPU.
 
     Raises:
         ArtifactError: missing, too large, damaged, of a newer format, or not what a run writes.
     """
-    payload = read_values(path)
+    payload = read_values(path, most_bytes=most_bytes)
     number = payload.get("format") if isinstance(payload, dict) else None
     if type(number) is not int or number < 1:
         raise ArtifactError("not a checkpoint of mnistcli", where=str(path))
@@ -69,30 +96,31 @@ def read(path: Path) -> dict[str, Any]:
     return payload  # type: ignore[no-any-return]
 
 
-def read_values(path: Path) -> Any:
+def read_values(path: Path, *, most_bytes: int = MAX_BYTES) -> Any:
     """Return the verified plain values and tensors of a file that `write` wrote."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
             raise ArtifactError("can't read checkpoint: not a file", where=str(path))
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        if found.st_size > most_bytes:
+            raise ArtifactError(f"refused: larger than {most_bytes} bytes", where=str(path))
+        with path.open("rb") as file:  # in two parts: to slice a large one would copy it
+            body = file.read(max(0, found.st_size - _TRAILER_BYTES))
+            trailer = file.read(_TRAILER_BYTES)
     except OSError as error:
         raise ArtifactError(f"can't read checkpoint: {error.strerror}", where=str(path)) from error
-    return _parse(data, where=str(path))
+    return _parse(body, trailer, where=str(path))
 
 
-def _parse(data: bytes, *, where: str) -> Any:
-    """Open a file's bytes: size and hash first, then the zip, then its values, one by one."""
-    if len(data) > MAX_BYTES:
-        raise ArtifactError(f"refused: larger than {MAX_BYTES} bytes", where=where)
-    body, trailer = data[:-_TRAILER_BYTES], data[-_TRAILER_BYTES:]
+def _parse(body: bytes, trailer: bytes, *, where: str) -> Any:
+    """Open a file's bytes: its hash first, then the zip, then its values, one by one."""
     if trailer != _MAGIC + hashlib.sha256(body).digest():
         raise ArtifactError(
             "refused: damaged, or not written by mnistcli (its hash does not match)", where=where
         )
     try:
         values = torch.load(repack(body), map_location="cpu", weights_only=True)
-        contents.check_tensors(values, most_bytes=len(data))
+        contents.check_tensors(values, most_bytes=len(body))
     except ValueError as error:
         raise ArtifactError(f"refused: {error}", where=where) from error
     except Exception as error:  # whatever zipfile and torch raise on a file that is not plain

@@ -6,20 +6,18 @@ from mnistcli.data.batches import steps_per_epoch
 from mnistcli.engine import checkpoint
 from mnistcli.engine.run import Run, diverged
 from mnistcli.engine.state import TrainState, to_checkpoint
-from mnistcli.errors import DivergedError, EnvironmentFault, MnistcliError
+from mnistcli.errors import DivergedError, EnvironmentFault
 from mnistcli.events import EpochFinished
 from mnistcli.recipe import Recipe
 
 
 def keep_epoch(run: Run, state: TrainState) -> None:
     """Let the first rank save the epoch and tell of it; what goes wrong ends the run on all."""
-    fault = run.group.first(lambda: _fault_of_keeping(run, state))
-    if fault is not None:
-        raise fault
+    run.group.first(lambda: _keep(run, state))
 
 
-def _fault_of_keeping(run: Run, state: TrainState) -> MnistcliError | None:
-    """Save the epoch, then tell of it; return a fault that names the last epoch that is safe.
+def _keep(run: Run, state: TrainState) -> None:
+    """Save the epoch, then tell of it; a fault of the disk names the last epoch that is safe.
 
     A step can leave weights that are not finite with a loss and gradient that were: here they,
     and what evaluation made of them, meet the writer.
@@ -32,11 +30,10 @@ def _fault_of_keeping(run: Run, state: TrainState) -> MnistcliError | None:
     except DivergedError as error:
         batches = steps_per_epoch(len(run.training.images), run.recipe.batch_size)
         step, what = len(done) * batches - 1, error.what.removesuffix(" is not finite")
-        return diverged(run, what, step, len(done), done[-1].lr)
+        raise diverged(run, what, step, len(done), done[-1].lr) from error
     except EnvironmentFault as error:
         saved = f"epoch {kept} is the last one saved" if kept else "no epoch is saved"
-        return EnvironmentFault(f"{error.what}; {saved}", hint=error.hint)
-    return None
+        raise EnvironmentFault(f"{error.what}; {saved}", hint=error.hint) from error
 
 
 def _save(run: Run, state: TrainState, *, finished: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,13 +26,19 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from mnistcli.engine.ranks import Ranks
-from mnistcli.errors import EnvironmentFault
+from mnistcli.errors import EnvironmentFault, MnistcliError
+from mnistcli.models import own
+from mnistcli.models.registry import ModelEntry
 
 T = TypeVar("T")
 
 _PATIENCE = timedelta(minutes=10)  # for a rank that starts, or imports torch from a cold disk
 _POLL_SECONDS = 0.05
 _AGAIN = "start the same line again with --resume auto"
+
+
+class ToldByFirst(MnistcliError):
+    """What another rank raised; the first one tells of it."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +62,22 @@ class Group:
         """Return the name of a random stream in which no two ranks draw the same."""
         return name if self.leads else f"{name}/{self.rank}"
 
-    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def wrap(self, model: nn.Module, entry: ModelEntry, device: torch.device) -> nn.Module:
         """Return the network whose backward pass averages gradients over the ranks.
 
-        Batch normalisation sees a rank's own slice on the CPU and the whole batch on CUDA; its
-        running statistics are the first rank's.
+        An own one may leave layers out, other ones at each step and rank: looking for them costs
+        a walk through the graph. Batch normalisation sees a rank's own slice on the CPU and the
+        whole batch on CUDA; its running statistics are the first rank's.
         """
         if self.size == 1:
             return model
-        if device.type == "cpu":
-            return DistributedDataParallel(model)
-        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return DistributedDataParallel(synchronised, device_ids=[device])
+        if device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return DistributedDataParallel(
+            _Own(model, entry, self).to(device) if entry.own else model,
+            device_ids=None if device.type == "cpu" else [device],
+            find_unused_parameters=entry.own,
+        )
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of a tensor over the ranks."""
@@ -82,11 +92,38 @@ class Group:
         return value if self.size == 1 else self.sum(value) / self.size
 
     def first(self, make: Callable[[], T] | None = None) -> T:
-        """Return on every rank what `make` returned on the first; it runs nowhere else."""
-        made: list[T | None] = [make() if make is not None and self.leads else None]
-        if self.size > 1:
-            dist.broadcast_object_list(made, src=0, device=torch.device("cpu"))
-        return made[0]  # type: ignore[return-value]
+        """Return on every rank what `make` returned on the first; it runs nowhere else.
+
+        What it raises there is raised on every rank, that none waits for the others in vain.
+        """
+        if self.size == 1:
+            return make() if make is not None else None  # type: ignore[return-value]
+        told: list[Any] = [None, None]
+        fault: BaseException | None = None
+        if self.leads and make is not None:
+            try:
+                told[0] = make()
+            except (Exception, SystemExit) as error:
+                # What is no error of ours may have a type that other ranks can't unpickle.
+                told[1] = error if isinstance(error, MnistcliError) else ToldByFirst(repr(error))
+                fault = error
+        dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+        if told[1] is not None:
+            raise fault or told[1]
+        return told[0]  # type: ignore[no-any-return]
+
+    def refuse(self, fault: MnistcliError | None) -> None:
+        """Raise on every rank, where any has a fault, what the lowest of those ranks has.
+
+        All call it at the same place of a step: else the others would wait for a sum of gradients.
+        """
+        source = torch.tensor(self.size if fault is None else self.rank)
+        dist.all_reduce(source, dist.ReduceOp.MIN)
+        if (rank := int(source)) < self.size:
+            told = [fault]
+            dist.broadcast_object_list(told, src=rank, device=torch.device("cpu"))
+            assert told[0] is not None
+            raise told[0] if self.leads else ToldByFirst(str(told[0]))
 
     def agree(self, should_stop: Callable[[], int | None]) -> Callable[[], int | None]:
         """Return a `should_stop` that every rank calls at the same step and answers alike."""
@@ -102,6 +139,28 @@ class Group:
 
 
 ALONE = Group()
+
+
+class _Own(nn.Module):
+    """An own network inside DDP: what it raises on one rank ends the run on all.
+
+    Nothing uses `spare`: where DDP looks for unused parameters and finds none, it warns.
+    """
+
+    def __init__(self, network: nn.Module, entry: ModelEntry, group: Group) -> None:
+        super().__init__()
+        self.network, self.spare = network, nn.Parameter(torch.zeros(()))
+        self._entry, self._group = entry, group
+
+    def forward(self, images: Tensor) -> Tensor:
+        fault = None
+        try:
+            with own.faults(self._entry, "fails in training"):
+                logits: Tensor = self.network(images)
+        except MnistcliError as error:
+            fault = error
+        self._group.refuse(fault)
+        return logits
 
 
 @contextmanager

@@ -6,11 +6,17 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mnistcli.errors import UsageError, nearest
+from mnistcli.errors import MnistcliError, UsageError, is_of_the_machine, nearest
+
+if TYPE_CHECKING:
+    from mnistcli.models.registry import ModelEntry
+
+_ENGINE = Path(__file__).parents[1] / "engine"
 
 
 def load(factory: str) -> Callable[..., Any]:
@@ -33,6 +39,24 @@ def load(factory: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+@contextmanager
+def faults(entry: ModelEntry, doing: str, *, hint: str = "") -> Iterator[None]:
+    """Raise what the network's code raises as a UsageError with its line.
+
+    What the machine lacks, what is worded for the user already, and what a line of our own engine
+    raises, stays as it is.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = Path(frames[-1].filename).parent == _ENGINE
+        if ours or isinstance(error, MnistcliError) or is_of_the_machine(error):
+            raise
+        what = f"{entry.name} {doing}: {words(error)}"
+        raise UsageError(what, where=spot(error, entry.factory), hint=hint) from error
+
+
 def words(error: BaseException) -> str:
     """Return the first line of an error, with its type where the words alone may not tell it."""
     first = str(getattr(error, "msg", error)).strip().partition("\n")[0]
@@ -43,7 +67,8 @@ def words(error: BaseException) -> str:
 
 def spot(error: BaseException, factory: str) -> str:
     """Return the line of the user's own file where an error arose, else the reference."""
-    path = Path(factory.rpartition(":")[0])
+    name = factory.rpartition(":")[0]
+    path = Path(getattr(sys.modules.get(name), "__file__", None) or name)
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,15 +116,33 @@ def build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
     Raises:
         UsageError: the code can't be found or run, rejects `model_args`, or returns other shapes.
     """
-    # stdout belongs to the product: what an own network prints is talk.
-    with contextlib.redirect_stdout(sys.stderr):
-        return _build(entry, model_args)
-
-
-def _build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
     from torch import nn
 
-    factory = own.load(entry.factory)
+    from mnistcli.models import contract
+
+    with contract.global_state_kept(entry):
+        factory = own.load(entry.factory)
+        if isinstance(factory, nn.Module):
+            raise UsageError(
+                f"{entry.factory} is a network: name a function or class that builds a new one",
+                hint="each seed starts from weights of its own",
+            )
+        _check_arguments(factory, entry, model_args)
+        with own.faults(entry, "can't be built"):
+            model = factory(**model_args)
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{entry.name} returned {type(model).__name__}, expected torch.nn.Module",
+            where=entry.factory,
+        )
+    contract.check_built(model, entry)
+    return model
+
+
+def _check_arguments(
+    factory: Callable[..., Any], entry: ModelEntry, model_args: dict[str, Any]
+) -> None:
+    """Raise UsageError unless a factory takes these arguments and needs no others."""
     accepted = inspect.signature(factory).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for name in model_args:
@@ -144,55 +160,3 @@ def _build(entry: ModelEntry, model_args: dict[str, Any]) -> nn.Module:
             where=entry.factory,
             hint=f"give it a default value, or --set model_args.{missing[0]}=VALUE",
         )
-    try:
-        model = factory(**model_args)
-    except (Exception, SystemExit) as error:
-        what = f"{entry.name} can't be built: {own.words(error)}"
-        raise UsageError(what, where=own.spot(error, entry.factory)) from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(
-            f"{entry.name} returned {type(model).__name__}, expected torch.nn.Module",
-            where=entry.factory,
-        )
-    _check_contract(model, entry)
-    return model
-
-
-def _check_contract(model: nn.Module, entry: ModelEntry) -> None:
-    """Raise UsageError unless two pictures give finite floating-point logits [2, 10]."""
-    import torch
-
-    pictures = torch.linspace(-1, 1, 2 * 28 * 28).reshape(2, 1, 28, 28)
-    training = model.training
-    try:
-        with torch.no_grad():
-            logits = model.eval()(pictures)
-    except Exception as error:
-        what = f"{entry.name} fails on a batch [2, 1, 28, 28]: {own.words(error)}"
-        raise UsageError(what, where=own.spot(error, entry.factory)) from error
-    finally:
-        model.train(training)
-    problem = None
-    if not isinstance(logits, torch.Tensor):
-        problem = f"returns {type(logits).__name__}, expected a tensor [2, 10]"
-    elif logits.shape != (2, 10):
-        problem = f"maps [2, 1, 28, 28] to {list(logits.shape)}, expected [2, 10]"
-    elif not logits.is_floating_point():
-        problem = f"returns {logits.dtype}, expected floating-point logits"
-    elif not logits.isfinite().all():
-        problem = "returns NaN or infinity for plain pictures"
-    elif not any(parameter.requires_grad for parameter in model.parameters()):
-        problem = "has no parameter to train"
-    else:
-        problem = _unsaveable(model)
-    if problem is not None:
-        raise UsageError(f"{entry.name} {problem}", where=entry.factory)
-
-
-def _unsaveable(model: nn.Module) -> str | None:
-    """Return which value no checkpoint would take, or None: they hold finite real numbers only."""
-    for name, value in model.state_dict().items():
-        if value.is_complex() or (value.is_floating_point() and not value.isfinite().all()):
-            kind = "complex" if value.is_complex() else "not finite"
-            return f"keeps {name!r}, which is {kind}: register_buffer(…, persistent=False)"
-    return None

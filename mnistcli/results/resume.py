@@ -12,7 +12,7 @@ from mnistcli.engine import checkpoint
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.events import Emit, Notice
 from mnistcli.files import bring_back_previous, previous_of, remove_stale
-from mnistcli.models.registry import file_name
+from mnistcli.models.registry import MODELS, file_name
 from mnistcli.recipe import Recipe
 from mnistcli.results import runlog
 
@@ -75,20 +75,22 @@ def _open(
     return _continue(folder, recipe, data, emit)
 
 
-def read_run(folder: Path, emit: Emit) -> tuple[Path, dict[str, Any]] | None:
+def read_run(folder: Path, emit: Emit, *, own: bool = False) -> tuple[Path, dict[str, Any]] | None:
     """Return a run's newest readable checkpoint with its file; None where no epoch was saved yet.
 
-    A damaged one gives way to the one before, with a notice.
+    A damaged one gives way to the one before, with a notice. Only the run of an `own` network, the
+    user's, may have a large one.
     """
+    bound = checkpoint.most_bytes(own=own)
     last, previous = folder / "last.pt", previous_of(folder / "last.pt")
     if not last.exists() and not previous.exists():
         return None
     try:
-        return last, checkpoint.read(last)
+        return last, checkpoint.read(last, most_bytes=bound)
     except ArtifactError as error:
         if not previous.exists():
             raise
-        saved = checkpoint.read(previous)
+        saved = checkpoint.read(previous, most_bytes=bound)
         epochs = len(saved["history"])
         emit(Notice(f"{error}; going back to the checkpoint before it, epoch {epochs}"))
         return previous, saved
@@ -97,7 +99,7 @@ def read_run(folder: Path, emit: Emit) -> tuple[Path, dict[str, Any]] | None:
 def _continue(
     folder: Path, recipe: Recipe, data: dict[str, str], emit: Emit
 ) -> tuple[Path, dict[str, Any]] | None:
-    found = read_run(folder, emit)
+    found = read_run(folder, emit, own=recipe.model not in MODELS)
     if found is None:
         stored = recipes.load(str(folder / "recipe.yaml"))
     else:
@@ -124,7 +126,7 @@ def _find(recipe: Recipe, data: dict[str, str]) -> Path | None:
     found: list[tuple[bool, int, str, Path]] = []
     for folder in runlog.run_folders(Path("checkpoints", file_name(recipe.model)).absolute()):
         try:
-            newest = read_run(folder, lambda _: None)
+            newest = read_run(folder, lambda _: None, own=recipe.model not in MODELS)
             if newest is None or newest[1]["data"] != data:
                 continue
             saved = newest[1]

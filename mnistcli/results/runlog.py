@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
@@ -16,12 +17,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistcli.errors import ArtifactError, BusyError, EnvironmentFault, UsageError
+from mnistcli.errors import ArtifactError, BusyError, DivergedError, EnvironmentFault, UsageError
 from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
 from mnistcli.files import is_ours, write_atomically
 
 if TYPE_CHECKING:
     from mnistcli.recipe import Recipe
+
+
+_BEFORE_EPOCHS = {".lock", "recipe.yaml", "env.json"}  # what a run has before its first epoch
 
 
 def run_folders(parent: Path) -> list[Path]:
@@ -109,6 +113,29 @@ def is_locked(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+@contextmanager
+def without_trace(folder: Path, *, existed: bool) -> Iterator[None]:
+    """Where a run fails before its first epoch, leave the folder as it was; hold its lock.
+
+    So the mended command line can be started again. A run that a signal stopped stays, to be
+    resumed, and one that diverged, which is a finding. Whatever else lies in the folder stays too.
+    """
+    was_empty = all(is_ours(path) for path in folder.iterdir())
+    try:
+        yield
+    except DivergedError:
+        raise
+    except Exception:
+        made = [path for path in folder.iterdir() if path.name != "set.json"]
+        if was_empty and {path.name for path in made} <= _BEFORE_EPOCHS:
+            for path in made:
+                path.unlink()
+            if not existed:
+                with contextlib.suppress(OSError):  # another process came in meanwhile
+                    folder.rmdir()
+        raise
 
 
 def _holder(descriptor: int) -> str:

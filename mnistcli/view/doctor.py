@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mnistcli.view.output import Output, why_plain
+from mnistcli.view.output import Output, stdout, why_plain
 from mnistcli.view.tables import Column, Row, plain_line
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def terminal(output: Output) -> str:
     """Return how a run with these options would show its progress, and why."""
     if output.progress != "auto":
         return f"{output.progress}, asked for by --progress or MNISTCLI_PROGRESS"
-    reason = why_plain(sys.stdout)
+    reason = why_plain(stdout())
     if reason is not None:
         return f"plain lines: {reason}"
     colour = "without colour: NO_COLOR is set" if os.environ.get("NO_COLOR") else "in colour"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import sys
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from mnistcli.errors import Interrupted, MnistcliError
 
 SCHEMA = 1
+_PRODUCT: ContextVar[TextIO | None] = ContextVar("product")  # stdout while a command runs
 
 
 @dataclass(frozen=True)
@@ -35,25 +39,32 @@ class Output:
         """Whether stdout is a terminal that can be drawn on."""
         if self.json or self.progress in ("plain", "none"):
             return False
-        return self.progress == "live" or is_terminal(sys.stdout)
+        return self.progress == "live" or is_terminal(stdout())
 
     def console(self) -> Console:
         """Return a rich console on stdout; rich reads NO_COLOR, TERM and COLUMNS."""
         from rich.console import Console
 
-        if isinstance(sys.stdout, io.TextIOWrapper):  # `--progress live` on any encoding
-            sys.stdout.reconfigure(errors="replace")
-        return Console(highlight=False, markup=False, emoji=False, force_terminal=self.live or None)
+        stream = stdout()
+        if isinstance(stream, io.TextIOWrapper):  # `--progress live` on any encoding
+            stream.reconfigure(errors="replace")
+        return Console(
+            file=stream,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            force_terminal=self.live or None,
+        )
 
     def product(self, line: str) -> None:
         """Write a line to stdout, or with --json to stderr."""
         if not self.quiet:
-            write(sys.stderr if self.json else sys.stdout, line)
+            write(sys.stderr if self.json else stdout(), line)
 
     def result(self, line: str) -> None:
         """Write the result line: the last one in a pipe, and the only one with --quiet."""
         if not self.json and (self.quiet or not self.live):
-            write(sys.stdout, line)
+            write(stdout(), line)
 
     def talk(self, line: str) -> None:
         """Write a notice to stderr."""
@@ -64,7 +75,7 @@ class Output:
         """Write the one JSON document, where it was asked for."""
         if self.json:
             head = {"schema": SCHEMA, "command": self.command, "ok": ok, "version": __version__}
-            if not write(sys.stdout, to_json(head | payload)):
+            if not write(stdout(), to_json(head | payload)):
                 raise EnvironmentFault("can't write the JSON document to stdout")
 
     def failure(self, error: MnistcliError | Interrupted) -> None:
@@ -81,6 +92,26 @@ class Output:
             }
             with contextlib.suppress(EnvironmentFault):  # the exit code has to say it
                 self.document({"error": fault} | (getattr(error, "report", None) or {}), ok=False)
+
+
+def stdout() -> TextIO | None:
+    """Return the stream of the product, which a command has for itself."""
+    return _PRODUCT.get(sys.stdout)
+
+
+def alone_on_stdout(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command during which stdout is ours: what a network's own code prints is talk."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        token = _PRODUCT.set(sys.stdout)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                return command(*args, **kwargs)
+        finally:
+            _PRODUCT.reset(token)
+
+    return run
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -128,9 +159,10 @@ def silence(stream: TextIO) -> None:
 
 def show_cursor() -> None:
     """Give a terminal its cursor back, whatever was drawing; for a process that ends at once."""
-    if is_terminal(sys.stdout):
+    stream = stdout()
+    if stream is not None and is_terminal(stream):
         with contextlib.suppress(OSError):
-            os.write(sys.stdout.fileno(), b"\x1b[?25h")
+            os.write(stream.fileno(), b"\x1b[?25h")
 
 
 def tame_typer() -> None:
@@ -138,5 +170,5 @@ def tame_typer() -> None:
 
     It forces them where GITHUB_ACTIONS or FORCE_COLOR is set.
     """
-    if not is_terminal(sys.stdout):
+    if not is_terminal(stdout()):
         os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")
