@@ -75,7 +75,4 @@ def summary(
 
 def to_dict(audited: Audit, budget: Check) -> dict[str, Any]:
     """Return an audit with its verdict as plain values."""
-    return asdict(audited) | {
-        "receptive_field": audited.receptive_field,
-        "budget": vars(budget),
-    }
+    return asdict(audited) | {"budget": vars(budget)}

@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from mnistcli.audit import Audit
 
 
-def _shape(value: Sequence[int]) -> str:
-    return "×".join(str(size) for size in value)
+def _sizes(value: Sequence[int] | int | None) -> str:
+    return "–" if value is None else _plain_sizes(value).replace("x", "×")
 
 
-def _plain_shape(value: Sequence[int]) -> str:
-    return "x".join(str(size) for size in value)
+def _plain_sizes(value: Sequence[int] | int) -> str:
+    return str(value) if isinstance(value, int) else "x".join(map(str, value))
 
 
 _LAYERS = [
     Column("name", "layer", left=True),
     Column("type", "type", left=True),
-    Column("output_shape", "output", _shape, _plain_shape),
-    Column("kernel", "kernel", rank=3),
-    Column("stride", "stride", rank=4),
+    Column("output_shape", "output", _sizes, _plain_sizes),
+    Column("kernel", "kernel", _sizes, _plain_sizes, rank=3),
+    Column("stride", "stride", _sizes, _plain_sizes, rank=4),
     Column("parameters", "params", integer),
     Column("share", "% params", percent, lambda v: f"{100 * v:.2f}", rank=2),
     Column("mult_adds", "mult-adds", integer),
@@ -46,6 +46,8 @@ _TOTALS = [
     Column("need", "budget"),
     Column("verdict", "", left=True),
 ]
+# A pipe gets in each network's line what a terminal gets around the table.
+_ASIDE = [Column("network", ""), Column("receptive_field_reason", "")]
 
 
 def show_audits(
@@ -58,26 +60,37 @@ def show_audits(
             output,
             _LAYERS,
             _layer_rows(audit),
-            title=audit.model,
+            title=f"{audit.model} · network {audit.network}",
             kind=f"layer model={audit.model}",
         )
-    print_table(output, _TOTALS, totals, title="", kind="total")
+    columns = _TOTALS if output.live else [*_TOTALS, *_ASIDE]
+    print_table(output, columns, totals, title="", kind="total")
+    if output.live and not output.quiet:
+        _explain(output, audits)
     if output.quiet:
         for total in totals:
             output.result(plain_line("result", _TOTALS, total))
 
 
+def _explain(output: Output, audits: Sequence[Audit]) -> None:
+    """Say below the table why a receptive field is missing."""
+    console = output.console()
+    for audit in audits:
+        if audit.receptive_field_reason is not None:
+            console.print(f"{audit.model} has no receptive field: {audit.receptive_field_reason}")
+
+
 def _layer_rows(audit: Audit) -> list[Row]:
     return [
-        asdict(layer) | {"share": layer.parameters / max(audit.parameters, 1)}
+        asdict(layer)
+        | {
+            "output_shape": layer.output_shape or None,
+            "share": layer.parameters / max(audit.parameters, 1),
+        }
         for layer in audit.layers
     ]
 
 
 def _totals(audit: Audit, check: Check) -> dict[str, Any]:
     verdict = "PASS" if check.passed else "FAIL"
-    return vars(audit) | {
-        "receptive_field": audit.receptive_field,
-        "need": check.need,
-        "verdict": verdict,
-    }
+    return vars(audit) | {"need": check.need, "verdict": verdict}
