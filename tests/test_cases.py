@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,19 +16,10 @@ NETS = Path(__file__).with_name("nets.py")
 SGD = "optim={name: sgd, lr: 0.02, momentum: 0.9, nesterov: true, weight_decay: 0.0001, "
 SGD += "decay_norm_and_bias: false}"
 
-# Mended elsewhere: take a name out once its line passes.
-KERNELS_LATER = {"hooked", "pruned"}
-OPTIMIZER_LATER = {"frozen_norms", "frozen_backbone", "Unused", "Sometimes"}
 TRAINED = [
     "plain", "hooked", "pruned", "frozen_norms", "frozen_backbone", "Unused", "Sometimes", "wide",
     "Prints", "Half", "Functional", "AddsInPlace", "Tokens", "Rows",
 ]  # fmt: skip
-
-
-def lines(later: set[str]) -> list[Any]:
-    """Return the networks that train, those to come marked."""
-    mark = pytest.mark.xfail(strict=True, reason="merged later")
-    return [pytest.param(name, marks=[mark] if name in later else []) for name in TRAINED]
 
 
 @pytest.fixture
@@ -40,7 +30,7 @@ def line(tiny_data: Path, tmp_path: Path) -> list[str]:
     return [*words, "--model"]
 
 
-@pytest.mark.parametrize("name", lines(KERNELS_LATER))
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_network_trains_the_same_with_and_without_kernels(
     name: str, line: list[str], cli: Cli, tmp_path: Path
 ) -> None:
@@ -57,7 +47,7 @@ def test_a_network_trains_the_same_with_and_without_kernels(
         assert torch.allclose(weights, trained[1][key], atol=1e-5), key
 
 
-@pytest.mark.parametrize("name", lines(OPTIMIZER_LATER))
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_network_trains_by_the_default_recipe(
     name: str, line: list[str], cli: Cli, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import network
+from torch import nn
 
 from mnistcli.engine import muon
 from mnistcli.engine.optim import build_optimizer, set_lr
@@ -32,6 +33,27 @@ def test_first_and_classifying_layers_are_not_hidden() -> None:
     hidden = muon.hidden_convolutions(model)
     left = [name for name, p in model.named_parameters() if p.ndim == 4 and p not in hidden]
     assert left == ["block1.0.weight", "head.0.weight"]
+
+
+def test_a_tall_matrix_moves_by_the_root_of_its_shape_as_in_the_source() -> None:
+    tall = torch.randn(32, 8, 1, 1, generator=torch.Generator().manual_seed(0))
+    wide = tall.transpose(0, 1)
+    for update, scale in ((tall, 2.0), (wide, 1.0)):
+        evened = muon.orthogonalise([update, torch.eye(40)])[0]
+        assert torch.linalg.svdvals(evened.flatten(1)).mean() == pytest.approx(scale, rel=0.2)
+
+
+def test_convolutions_of_any_dimension_are_hidden_but_not_transposed_or_frozen_ones() -> None:
+    model = nn.ModuleList(
+        [
+            nn.Conv2d(1, 4, 3), nn.Conv1d(4, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv3d(4, 4, 3),
+            nn.ConvTranspose2d(4, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Linear(4, 4),
+            nn.Conv2d(4, 4, 3), nn.Linear(4, 10),
+        ]
+    )  # fmt: skip
+    model[7].requires_grad_(False)
+    hidden = muon.hidden_convolutions(model)
+    assert [i for i, layer in enumerate(model) if layer.weight in hidden] == [1, 2, 3]
 
 
 def test_rates_keep_their_proportion() -> None:

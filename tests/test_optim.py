@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from conftest import network
-from torch import nn
+from torch import Tensor, nn
 
-from mnistcli.engine.optim import WeightAverage, build_optimizer, lr_at, plateau_lr
+from mnistcli.engine.optim import (
+    WeightAverage,
+    build_optimizer,
+    load_optimizer_state,
+    lr_at,
+    plateau_lr,
+)
 from mnistcli.recipe import Plateau, load
 
 
@@ -57,6 +65,73 @@ def test_weight_decay_spares_vectors_unless_asked(name: str, decayed: float) -> 
         for parameter in group["params"]
     }
     assert decays == {4: recipe.optim.weight_decay, 1: decayed}
+
+
+class Partly(nn.Module):
+    """Five layers, of which one is frozen, one unused and one used in every second step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4).requires_grad_(False))
+        self.hidden, self.unused = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3)
+        self.head, self.steps = nn.Linear(4, 10, bias=False), 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.stem(images)
+        self.steps += 1
+        features = features if self.steps % 2 else features + self.hidden(features)
+        logits: Tensor = self.head(features.mean((2, 3)))
+        return logits
+
+
+def backbone_frozen() -> nn.Module:
+    model = Partly()
+    for layer in (model.stem, model.hidden, model.unused):
+        layer.requires_grad_(False)
+    return model
+
+
+OPTIMIZERS = {
+    "sgd": "{name: sgd, lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.1, "
+    "decay_norm_and_bias: false}",
+    "adam": "{name: adam, lr: 0.1, weight_decay: 0.0, decay_norm_and_bias: true}",
+    "adamw": "{name: adamw, lr: 0.1, weight_decay: 0.1, decay_norm_and_bias: false}",
+    "muon": "{name: muon, lr: 0.1, muon_lr: 0.1, momentum: 0.9, weight_decay: 0.1, "
+    "decay_norm_and_bias: false}",
+}
+
+
+def take_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    model(torch.ones(2, 1, 8, 8)).square().sum().backward()
+    optimizer.found_inf = torch.zeros(())  # type: ignore[attr-defined]
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("factory", [Partly, backbone_frozen])
+def test_frozen_and_unused_layers_stay_and_a_resumed_run_goes_on_alike(
+    factory: type[nn.Module], name: str
+) -> None:
+    recipe = load("plain/v3", settings=[f"optim={OPTIMIZERS[name]}"])
+    model = factory()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = build_optimizer(model, recipe.optim)
+    take_step(model, optimizer)  # `hidden` has no momentum yet
+    twin = copy.deepcopy(model)
+    resumed = build_optimizer(twin, recipe.optim)
+    load_optimizer_state(resumed, copy.deepcopy(optimizer.state_dict()))
+    for _ in range(2):
+        take_step(model, optimizer)
+        take_step(twin, resumed)
+    moved = {key for key, old in before.items() if not torch.equal(old, model.state_dict()[key])}
+    assert {key for key in moved if "stem.1" not in key} == trained(model)
+    assert all(map(torch.equal, model.state_dict().values(), twin.state_dict().values()))
+
+
+def trained(model: nn.Module) -> set[str]:
+    named = model.named_parameters()
+    return {name for name, p in named if p.requires_grad and not name.startswith("unused")}
 
 
 def test_the_average_follows_by_its_decay_and_skips_bad_steps() -> None:

@@ -18,7 +18,7 @@ _ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Groups with `orthogonalise` set hold convolution weights [out, in, kH, kW], the rest none.
+    """Groups with `orthogonalise` set hold convolution weights [out, in, …], the rest none.
 
     Like torch's fused optimizers it reads two scalars, where set: at 1 of `found_inf` the step
     leaves weights and momenta alone; the gradients are too large by `grad_scale`.
@@ -36,6 +36,8 @@ class Muon(torch.optim.Optimizer):
         assert closure is None
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
+            if not weights:  # layers that this step did without
+                continue
             bad = torch.zeros_like(weights[0].sum()) if self.found_inf is None else self.found_inf
             gradients = _zero_where(bad > 0, [p.grad for p in weights])
             if (scale := getattr(self, "grad_scale", None)) is not None:
@@ -66,15 +68,25 @@ def _zero_where(bad: Tensor, tensors: list[Tensor]) -> list[Tensor]:
 
 
 def hidden_convolutions(model: nn.Module) -> set[Tensor]:
-    """Return the weights of all dense convolutions but the first and a last one that classifies."""
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    return {m.weight for m in layers[1:-1] if isinstance(m, nn.Conv2d) and m.groups == 1}
+    """Return the trained weights of dense convolutions but the first and a last that classifies.
+
+    Left out are transposed convolutions, whose weights are [in, out, …], and weights that are
+    computed from others (parametrised, pruned): none is a matrix [out, rest] that is trained.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)]
+    return {
+        m.weight
+        for m in layers[1:-1]
+        if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) and m.groups == 1
+        if isinstance(m.weight, nn.Parameter) and m.weight.requires_grad
+    }
 
 
 def orthogonalise(updates: Sequence[Tensor]) -> list[Tensor]:
     """Return each [out, …] tensor, as a matrix [out, rest], with all singular values near 1.
 
-    All go through Newton-Schulz as one batch, filled up with zeros, which stay zeros.
+    Those of a tall matrix are near √(out / rest), as in the source. All go through Newton-Schulz
+    as one batch, filled up with zeros, which stay zeros.
     """
     rows = max(u.shape[0] for u in updates)
     columns = max(u[0].numel() for u in updates)
@@ -86,7 +98,9 @@ def orthogonalise(updates: Sequence[Tensor]) -> list[Tensor]:
     for _ in range(_ITERATIONS):
         gram = batch @ batch.mT
         batch = a * batch + (b * gram + c * gram @ gram) @ batch
-    return [
+    evened = [
         batch[index, : u.shape[0], : u[0].numel()].reshape(u.shape)
         for index, u in enumerate(updates)
     ]
+    torch._foreach_mul_(evened, [max(1.0, len(u) / u[0].numel()) ** 0.5 for u in updates])
+    return evened

@@ -17,11 +17,12 @@ from mnistcli.recipe import Adam, Muon, OneCycle, Optimizer, Plateau, Recipe, Sg
 def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer:
     """Return a fused optimizer; weight decay spares vectors unless the recipe says otherwise.
 
-    Vectors are biases and the scales and shifts of normalisation.
+    Vectors are biases and the scales and shifts of normalisation. Parameters that require no
+    gradient are in no group.
     """
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    for parameter in filter(lambda p: p.requires_grad, model.parameters()):
         spare = parameter.ndim < 2 and not optim.decay_norm_and_bias
         (spared if spare else decayed).append(parameter)
     groups = [
