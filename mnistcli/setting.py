@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnistcli.data import mnist
-from mnistcli.engine import runtime
+from mnistcli.engine import runtime, state
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.events import Emit, Notice
@@ -115,6 +115,7 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
 def restored_runtime(plan: Plan, saved: dict[str, Any], emit: Emit) -> Runtime:
     """Return the runtime of a saved run, or as near as it comes here, with a notice."""
     chosen, unlike = runtime.restore(saved["runtime"], plan.request, **plan.kind_of_run)
+    unlike += runtime.changes(saved["versions"], state.versions(), ("mnistcli", "torch"))
     if unlike:
         emit(Notice(f"not bit-identical to an uninterrupted run: {', '.join(unlike)}"))
     return chosen

@@ -87,7 +87,8 @@ def restore(state: TrainState, saved: dict[str, Any], *, where: str) -> None:
         state.average.vector = average.to(state.average.vector)
     try:
         load_optimizer_state(state.optimizer, training["optimizer"])
-        state.scaler.load_state_dict(training["scaler"])
+        if training["scaler"]:  # empty where the run had no fp16: then the scaler starts afresh
+            state.scaler.load_state_dict(training["scaler"])
     except Exception as error:  # whatever torch raises on what is no state of this optimizer
         raise ArtifactError(
             f"checkpoint's optimizer state does not fit: {error}", where=where
