@@ -16,10 +16,11 @@ from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.train import train
 from mnistcli.errors import ArtifactError, DivergedError
-from mnistcli.events import RunKept, RunRecorded, RunStarted
-from mnistcli.results import goal, result, runlog
+from mnistcli.events import Notice, RunKept, RunRecorded, RunStarted
+from mnistcli.results import goal, result, runlog, sessions
 from mnistcli.results.confusion import confusion
 from mnistcli.results.resume import TEACHER, Saved, locate, open_run
+from mnistcli.results.sessions import Session
 from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
 
 
@@ -66,18 +67,46 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
     chosen = _runtime(plan, saved, setting)
     if saved is None:
         runlog.write_recipe(folder, plan.recipe)
-    environment = {"started": result.now(), "runtime": chosen.to_dict(), **state.versions()}
-    runlog.write_json(folder / "env.json", result.environment() | environment)
-    run, current = _set_up(plan, folder, saved, replace(setting, runtime=chosen))
-    setting.outside.emit(_started(plan, run, current))
-    last = train(run, current)
-    if last is None:  # trained before, killed before its result was written
-        assert saved is not None
-        checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
-        last = evaluate(current.evaluated, run.evaluation)
-    record = _write_result(plan, run, current, last, setting.dataset.digest)
+    setting = replace(setting, runtime=chosen)
+    if sessions.env_file(folder).exists() and sessions.read(folder) is None:
+        setting.outside.emit(Notice(f"env.json can't be read: earlier sessions are lost: {folder}"))
+    with sessions.logged(folder, _of_run(plan, setting), _session(saved, chosen)) as log:
+        run, current = _set_up(plan, folder, saved, setting)
+        setting.outside.emit(_started(plan, run, current))
+        last = train(run, current)
+        if last is None:  # trained before, killed before its result was written
+            assert saved is not None
+            checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
+            last = evaluate(current.evaluated, run.evaluation)
+        past = {"sessions": log.close("finished")}
+        record = _write_result(plan, run, current, last, _of_run(plan, setting) | past)
     setting.outside.emit(_recorded(plan, run, current, last))
     return record
+
+
+def network_of(plan: Plan) -> dict[str, Any] | None:
+    """Return what identifies the code of a run's network; None where nothing does yet."""
+    return None
+
+
+def _of_run(plan: Plan, setting: Setting) -> dict[str, Any]:
+    """Return what a run was made of, as env.json holds it."""
+    return {
+        "network": network_of(plan),
+        "data": setting.dataset.digest,
+        "teacher_sha256": setting.hashes.get(TEACHER),
+    }
+
+
+def _session(saved: Saved, chosen: Runtime) -> Session:
+    """Return the session that begins now."""
+    return Session(
+        started=result.now(),
+        from_epoch=0 if saved is None else len(saved["history"]),
+        runtime=chosen.to_dict(),
+        versions=state.versions(),
+        environment=result.environment(),
+    )
 
 
 def _runtime(plan: Plan, saved: Saved, setting: Setting) -> Runtime:
@@ -124,9 +153,9 @@ def _started(plan: Plan, run: Run, current: state.TrainState) -> RunStarted:
 
 
 def _write_result(
-    plan: Plan, run: Run, current: state.TrainState, last: Evaluation, data: str
+    plan: Plan, run: Run, current: state.TrainState, last: Evaluation, facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write predictions.pt and result.json; return the result."""
+    """Write predictions.pt and result.json, with what the run was made of; return the result."""
     checkpoint.write(
         run.folder / "predictions.pt",
         {
@@ -145,8 +174,7 @@ def _write_result(
         "mult_adds": audited.mult_adds,
         "receptive_field": audited.receptive_field,
         "weights_sha256": checkpoint.weights_hash(current.evaluated.state_dict()),
-        "teacher_sha256": run.data_hashes.get(TEACHER),
-        "data": data,
+        **facts,
         "runtime": run.runtime.to_dict(),
         "versions": state.versions(),
         "environment": result.environment() | {"finished": result.now()},

@@ -109,15 +109,17 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write one line of JSON, non-finite numbers as null."""
-    write_atomically(path, (to_json(document) + "\n").encode())
+    """Write one line of JSON, non-finite numbers as null and undecodable names escaped."""
+    write_atomically(path, (to_json(document) + "\n").encode(errors="backslashreplace"))
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or None where there is no readable one."""
+def read_json(path: Path, *, most_bytes: int = 64 * 2**20) -> dict[str, Any] | None:
+    """Return a JSON object, or None where there is no readable one of a bearable size."""
     try:
+        if not path.is_file() or path.stat().st_size > most_bytes:  # a pipe would hang
+            return None
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
