@@ -174,6 +174,7 @@ def train(
     resolved = resolve_recipe(asked, output.talk)
     numbers = parse_seeds(seeds, resolved, alone=seed is None)
     processes.check_set(resolved, numbers, jobs, parallel, out)
+    processes.say_if_alone(output.talk)
     if print_recipe:
         output.product(resolved.to_yaml().rstrip())
         output.document({"recipe": resolved.model_dump()})
