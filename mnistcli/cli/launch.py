@@ -8,8 +8,10 @@ import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mnistcli
 from mnistcli.cli import options, signals
 from mnistcli.cli.plan import resume_command
 from mnistcli.cli.processes import OURS
@@ -108,7 +110,7 @@ def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> N
     try:
         _begin(plan, name)
         config = _config(name, jobs, 3 if max_restarts is None else max_restarts)
-        elastic_launch(config, sys.executable)("-m", "mnistcli", *words)
+        elastic_launch(config, sys.executable)("-P", "-c", _rank_program(), *words)
         conclude(plan, output)
     except Interrupted as stop:
         stop.hint = again
@@ -117,6 +119,18 @@ def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> N
         raise Interrupted(stop.sigval, what=_progress(plan), hint=again) from None
     except ChildFailedError as error:
         raise _fault(error, again) from None
+
+
+def _rank_program() -> str:
+    """Return what a rank runs: this very package, and modules from where this process has them.
+
+    `python -m` would look in the current folder first, and run a random.py there for Python's own.
+    """
+    package = str(Path(mnistcli.__file__).parents[1])
+    return (
+        f"import sys; sys.path.insert(0, {package!r}); import mnistcli; "
+        f"sys.path[:] = {sys.path!r}; from mnistcli.__main__ import main; main()"
+    )
 
 
 def _with_folder(plan: Plan) -> Plan:
