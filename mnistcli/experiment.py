@@ -15,8 +15,9 @@ from mnistcli.engine.evaluate import Evaluation, evaluate, mistakes
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.train import train
-from mnistcli.errors import ArtifactError, DivergedError
+from mnistcli.errors import ArtifactError, DivergedError, UsageError
 from mnistcli.events import Notice, RunKept, RunRecorded, RunStarted
+from mnistcli.models import own
 from mnistcli.results import goal, result, runlog, sessions
 from mnistcli.results.confusion import confusion
 from mnistcli.results.resume import TEACHER, Saved, locate, open_run
@@ -24,10 +25,10 @@ from mnistcli.results.sessions import Session
 from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
 
 
-def run_seeds(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
-    """Train every seed in turn; return their results in order."""
-    setting = prepare(plan, outside)
-    return [run_seed(plan, seed, setting) for seed in plan.seeds]
+def run_one(plan: Plan, outside: Outside) -> dict[str, Any]:
+    """Train the plan's only seed; return its result."""
+    (seed,) = plan.seeds
+    return run_seed(plan, seed, prepare(plan, outside))
 
 
 def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
@@ -41,7 +42,11 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
         record = runlog.read_json(folder / "result.json") if finished else None
         if record is None:
             setting.group.first(lambda: (seed, saved))
-            record = _run_one(plan, folder, saved, setting)
+            try:
+                record = _run_one(plan, folder, saved, setting)
+            except SystemExit as end:  # else the process would end with 0, and without a result
+                what = f"{plan.entry.name} ended the program while it trained"
+                raise UsageError(what, where=own.spot(end, plan.entry.factory)) from end
         else:
             emit(RunKept(f"already finished: {folder}"))
     checks = goal.judge_result(record, plan.limits)
@@ -57,7 +62,7 @@ def follow(plan: Plan, setting: Setting) -> None:
     while (task := setting.group.first()) is not None:
         seed, saved = task
         plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
-        with contextlib.suppress(ArtifactError, DivergedError):
+        with contextlib.suppress(UsageError, ArtifactError, DivergedError):
             chosen = _runtime(plan, saved, setting)
             train(*_set_up(plan, Path(), saved, replace(setting, runtime=chosen)))
 

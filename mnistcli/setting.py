@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class Plan:
 
     `out` is the run's folder, or with several seeds the parent of theirs; `resume` is False,
     "auto" or the folder to continue; `limits` are for the verdict, `require` the gates that a set
-    of runs must pass. Under torch's launcher the ranks share out whole runs, or with `parallel`
+    of runs must pass. `elsewhere` are the folders of a set's runs that were found outside its
+    own. Under torch's launcher the ranks share out whole runs, or with `parallel`
     "data" each run.
     """
 
@@ -42,6 +43,7 @@ class Plan:
     request: Request
     require: tuple[str, ...] = ()
     parallel: str = "runs"
+    elsewhere: Mapping[int, Path] = field(default_factory=dict)
 
     @property
     def kind_of_run(self) -> dict[str, bool]:
@@ -49,8 +51,10 @@ class Plan:
         return {"own": self.entry.own, "shared": self.parallel == "data"}
 
     def out_of(self, seed: int) -> Path | None:
-        """Return the folder that was named for a seed's run."""
-        return self.out / f"s{seed}" if self.out is not None and len(self.seeds) > 1 else self.out
+        """Return the folder that was named or found for a seed's run."""
+        if self.out is None or len(self.seeds) == 1:
+            return self.out
+        return self.elsewhere.get(seed, self.out / f"s{seed}")
 
 
 @dataclass(frozen=True)

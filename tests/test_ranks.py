@@ -137,7 +137,6 @@ def test_a_run_that_diverges_gets_a_row_and_ends_no_rank(small_data: Path, tmp_p
         ("--jobs 2 --seeds 0-3 --dry-run", "leave out --jobs"),
         ("--parallel data", "--jobs N"),
         ("--max-restarts 1", "torchrun has its own"),
-        ("--jobs 2 --seeds 0-3 --resume auto", "--out DIR"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(

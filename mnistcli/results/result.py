@@ -83,12 +83,15 @@ def build(
     }
 
 
-def summarise(results: Sequence[dict[str, Any]], limits: Limits) -> dict[str, Any]:
+def summarise(
+    results: Sequence[dict[str, Any]], limits: Limits, *, failed: int = 0
+) -> dict[str, Any]:
     """Return mean, 95 % interval, n, sd and least of the last epochs' accuracies, and the passes.
 
     The interval is Student's over several runs, and Wilson's over pictures for a single one.
     `gates` counts the runs that pass each gate, `passes` those that pass all; `above` is the share
-    whose last epoch is above the target, with Wilson's interval over runs.
+    whose last epoch is above the target, with Wilson's interval over runs. The `failed` runs,
+    which have no result, count among these as runs that pass nothing.
     """
     shares = [result["last"]["accuracy"] for result in results]
     checks = [judge_result(result, limits) for result in results]
@@ -96,15 +99,16 @@ def summarise(results: Sequence[dict[str, Any]], limits: Limits) -> dict[str, An
         alike[0].gate: sum(check.passed is True for check in alike)
         for alike in zip(*checks, strict=True)
     }
-    several = len(shares) > 1
+    several, runs = len(shares) > 1, len(shares) + failed
     return {
         "n": len(shares),
+        "failed": failed,
         "mean": fmean(shares),
         "interval": list(mean_interval(shares)) if several else results[0]["last"]["interval"],
         "sd": stdev(shares) if several else None,
         "min": min(shares),
-        "above": gates["accuracy"] / len(shares),
-        "above_interval": list(wilson(gates["accuracy"], len(shares))),
+        "above": gates["accuracy"] / runs,
+        "above_interval": list(wilson(gates["accuracy"], runs)),
         "gates": gates,
         "passes": sum(verdict(one) == "PASS" for one in checks),
     }

@@ -40,13 +40,11 @@ def create(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def refuse_occupied(folder: Path) -> None:
+def refuse_occupied(folder: Path, *, hint: str = "") -> None:
     """Raise UsageError where a folder holds anything but our own lock or unfinished writes."""
     if any(not is_ours(path) for path in folder.iterdir()):
-        raise UsageError(
-            f"folder is not empty: {folder}",
-            hint=f"--resume {shlex.quote(str(folder))} in place of --out, or another --out",
-        )
+        alone = f"--resume {shlex.quote(str(folder))} in place of --out, or another --out"
+        raise UsageError(f"folder is not empty: {folder}", hint=hint or alone)
 
 
 def create_exclusively(folder: Path) -> bool:
@@ -92,6 +90,21 @@ def lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds a folder's lock, on any machine that shares the folder."""
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _holder(descriptor: int) -> str:
