@@ -54,14 +54,14 @@ def open_set(plan: Plan, launch: str, setting: Setting) -> Document:
         UsageError: the folder holds something and is not to be resumed, or another recipe's set.
         ArtifactError: the folder's set was trained on other data.
     """
-    assert plan.out is not None
-    head = _head(plan, setting)
-    before = setlog.known(plan.out) if plan.resume else None
+    folder, head = plan.out, _head(plan, setting)
+    assert folder is not None
+    before = setlog.known(folder) if plan.resume else None
     if before is not None:
         _refuse_another(plan, head, before)
         plan = replace(plan, elsewhere=setlog.elsewhere(before))
-    runs = {seed: plan.out_of(seed) or plan.out for seed in plan.seeds}
-    return setlog.begin(plan.out, {"launch": launch, **head}, runs, resume=bool(plan.resume))
+    runs = {seed: plan.out_of(seed) or folder for seed in plan.seeds}
+    return setlog.begin(folder, {"launch": launch, **head}, runs, resume=bool(plan.resume))
 
 
 def _head(plan: Plan, setting: Setting) -> Document:
