@@ -1,7 +1,13 @@
 """Entry point of `mnistcli` and of `python -m mnistcli`."""
 
-import gc
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # `python -m` puts the current folder first: a random.py there would be run for Python's own.
+    # At the end it still serves own networks.
+    sys.path.append(sys.path.pop(0))
+
+import gc
 
 from mnistcli.cli import signals
 from mnistcli.errors import Interrupted

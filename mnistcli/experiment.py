@@ -16,30 +16,34 @@ from mnistcli.engine.parallel import ToldByFirst
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.train import train
-from mnistcli.errors import ArtifactError, DivergedError
-from mnistcli.events import RunKept, RunRecorded, RunStarted
-from mnistcli.models import own
-from mnistcli.results import goal, result, runlog
+from mnistcli.errors import ArtifactError, DivergedError, UsageError
+from mnistcli.events import Notice, RunKept, RunRecorded, RunStarted
+from mnistcli.models import identity, own
+from mnistcli.results import goal, result, runlog, sessions
 from mnistcli.results.confusion import confusion
 from mnistcli.results.resume import TEACHER, Saved, locate, open_run
+from mnistcli.results.sessions import Session
 from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
 
 
-def run_seeds(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
-    """Train every seed in turn; return their results in order."""
-    setting = prepare(plan, outside)
-    return [run_seed(plan, seed, setting) for seed in plan.seeds]
+def run_one(plan: Plan, outside: Outside) -> dict[str, Any]:
+    """Train the plan's only seed; return its result."""
+    (seed,) = plan.seeds
+    return run_seed(plan, seed, prepare(plan, outside))
 
 
 def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
     """Train one seed in its own folder, or return the result that is there already."""
     plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
-    hashes, emit = setting.hashes, setting.outside.emit
+    basis, emit = setting.basis, setting.outside.emit
     named = plan.out_of(seed)
     existed = named is not None and named.exists()
-    folder = locate(plan.recipe, named, plan.resume, hashes)
+    folder = locate(plan.recipe, named, plan.resume, basis)
     with runlog.lock(folder), runlog.without_trace(folder, existed=existed):
-        saved = open_run(folder, plan.recipe, plan.resume, hashes, emit)
+        saved = open_run(folder, plan.recipe, plan.resume, basis, emit)
+        if saved is not None:  # an own network keeps the name by which its run was begun
+            renamed = plan.recipe.model_copy(update={"model": saved["model"]})
+            plan = replace(plan, recipe=renamed)
         finished = saved is not None and saved["training"] is None
         record = runlog.read_json(folder / "result.json") if finished else None
         if record is None:
@@ -60,7 +64,7 @@ def follow(plan: Plan, setting: Setting) -> None:
     while (task := setting.group.first()) is not None:
         seed, saved = task
         plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
-        with contextlib.suppress(ArtifactError, DivergedError, ToldByFirst):
+        with contextlib.suppress(ArtifactError, DivergedError, UsageError, ToldByFirst):
             chosen = _runtime(plan, saved, setting)
             run, current = _set_up(plan, Path(), saved, replace(setting, runtime=chosen))
             _train(plan, run, current)
@@ -71,16 +75,19 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
     chosen = _runtime(plan, saved, setting)
     if saved is None:
         runlog.write_recipe(folder, plan.recipe)
-    environment = {"started": result.now(), "runtime": chosen.to_dict(), **state.versions()}
-    runlog.write_json(folder / "env.json", result.environment() | environment)
-    run, current = _set_up(plan, folder, saved, replace(setting, runtime=chosen))
-    setting.outside.emit(_started(plan, run, current))
-    last = _train(plan, run, current)
-    if last is None:  # trained before, killed before its result was written
-        assert saved is not None
-        checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
-        last = evaluate(current.evaluated, run.evaluation)
-    record = _write_result(plan, run, current, last, setting.dataset.digest)
+    setting = replace(setting, runtime=chosen)
+    if sessions.env_file(folder).exists() and sessions.read(folder) is None:
+        setting.outside.emit(Notice(f"env.json can't be read: earlier sessions are lost: {folder}"))
+    with sessions.logged(folder, _of_run(setting), _session(saved, chosen)) as log:
+        run, current = _set_up(plan, folder, saved, setting)
+        setting.outside.emit(_started(plan, run, current))
+        last = _train(plan, run, current)
+        if last is None:  # trained before, killed before its result was written
+            assert saved is not None
+            checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
+            last = evaluate(current.evaluated, run.evaluation)
+        past = {"sessions": log.close("finished")}
+        record = _write_result(plan, run, current, last, _of_run(setting) | past)
     setting.outside.emit(_recorded(plan, run, current, last))
     return record
 
@@ -91,6 +98,26 @@ def _train(plan: Plan, run: Run, current: state.TrainState) -> Evaluation | None
         return train(run, current)
     with own.faults(plan.entry, "fails in training"):
         return train(run, current)
+
+
+def _of_run(setting: Setting) -> dict[str, Any]:
+    """Return what a run was made of, as env.json holds it."""
+    return {
+        "network": identity.digest(setting.network),
+        "data": setting.dataset.digest,
+        "teacher_sha256": setting.hashes.get(TEACHER),
+    }
+
+
+def _session(saved: Saved, chosen: Runtime) -> Session:
+    """Return the session that begins now."""
+    return Session(
+        started=result.now(),
+        from_epoch=0 if saved is None else len(saved["history"]),
+        runtime=chosen.to_dict(),
+        versions=state.versions(),
+        environment=result.environment(),
+    )
 
 
 def _runtime(plan: Plan, saved: Saved, setting: Setting) -> Runtime:
@@ -116,6 +143,7 @@ def _set_up(
         plan.recipe, chosen, training, evaluation, setting.hashes, folder,
         outside.emit, group.agree(outside.should_stop), group,
         None if setting.teacher is None else runtime.place(setting.teacher.model, chosen),
+        setting.network,
     )  # fmt: skip
     return run, current
 
@@ -139,9 +167,9 @@ def _started(plan: Plan, run: Run, current: state.TrainState) -> RunStarted:
 
 
 def _write_result(
-    plan: Plan, run: Run, current: state.TrainState, last: Evaluation, data: str
+    plan: Plan, run: Run, current: state.TrainState, last: Evaluation, facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write predictions.pt and result.json; return the result."""
+    """Write predictions.pt and result.json, with what the run was made of; return the result."""
     checkpoint.write(
         run.folder / "predictions.pt",
         {
@@ -160,8 +188,7 @@ def _write_result(
         "mult_adds": audited.mult_adds,
         "receptive_field": audited.receptive_field,
         "weights_sha256": checkpoint.weights_hash(current.evaluated.state_dict()),
-        "teacher_sha256": run.data_hashes.get(TEACHER),
-        "data": data,
+        **facts,
         "runtime": run.runtime.to_dict(),
         "versions": state.versions(),
         "environment": result.environment() | {"finished": result.now()},

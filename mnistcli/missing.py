@@ -6,9 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from mnistcli.experiment import run_seeds
+from mnistcli.engine.ranks import Ranks
+from mnistcli.errors import BusyError, DivergedError, SetError
+from mnistcli.events import Notice
+from mnistcli.experiment import run_one
+from mnistcli.results import setlog
 from mnistcli.results.comparison import MNIST_DIGEST, device_kind
 from mnistcli.results.gather import published
+from mnistcli.runset import run_set
 from mnistcli.setting import Outside, Plan
 
 
@@ -17,7 +22,11 @@ def complete(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
     trained now.
 
     A published run counts where recipe and data are the plan's, on the kind of device that has
-    most of them; an unfinished one on disk is continued.
+    most of them; an unfinished one on disk is continued. A seed that diverges is named in a
+    notice, and left out.
+
+    Raises:
+        MnistcliError: no seed has a result, or none would have one.
     """
     wanted = (plan.recipe.model, plan.recipe.digest(), MNIST_DIGEST)
     known = _of_one_kind(
@@ -27,9 +36,34 @@ def complete(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
     )
     missing = tuple(seed for seed in plan.seeds if seed not in known)
     found = [known[seed] for seed in plan.seeds if seed in known]
-    if not missing:
-        return found
-    return found + run_seeds(replace(plan, seeds=missing, out=None, resume="auto"), outside)
+    if missing:
+        found += _train(replace(plan, seeds=missing, out=None, resume="auto"), outside, found)
+    return found
+
+
+def _train(plan: Plan, outside: Outside, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Train the plan's seeds; a fault is raised where it ended all, or nothing else was found."""
+    if len(plan.seeds) > 1:
+        return _train_set(plan, outside, found)
+    try:
+        return [run_one(plan, outside)]
+    except (DivergedError, BusyError) as fault:
+        if not found:
+            raise
+        what = f"seed {plan.seeds[0]} has no result (exit code {fault.exit_code}): {fault}"
+        outside.emit(Notice(what))
+        return []
+
+
+def _train_set(plan: Plan, outside: Outside, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    folder = run_set(plan, outside, Ranks()).out
+    assert folder is not None
+    rows = setlog.read(folder)["rows"]
+    results, fault = setlog.results(rows, plan.limits), setlog.first_fault(rows)
+    if fault is not None and (setlog.ends_set(fault) or not (found or results)):
+        what = f"seed {fault['seed']}: {fault['error']}"
+        raise SetError(what, {}, exit_code=fault["exit_code"], hint=fault["hint"])
+    return results
 
 
 def _of_one_kind(results: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:

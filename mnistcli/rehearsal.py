@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mnistcli.errors import EnvironmentFault
 from mnistcli.events import Emit
 from mnistcli.results.goal import Check, judge_epochs, judge_parameters
 from mnistcli.results.resume import foresee, new_folder, peek
+from mnistcli.setfolder import foreseen, label
 from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
 
 
@@ -22,6 +24,9 @@ def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
         MnistcliError: whatever would stop the first run before its first step.
     """
     setting = prepare(plan, Outside(emit, lambda: None))
+    if len(plan.seeds) > 1:
+        plan = foreseen(plan, setting)
+        plan = replace(plan, out=plan.out or new_folder(plan.recipe, label(plan)))
     recipe, counted = plan.recipe, audit(plan.entry, plan.recipe.model_args)
     training, evaluation = (len(part.labels) for part in setting.parts(recipe))
     steps = steps_per_epoch(training, recipe.batch_size)
@@ -51,12 +56,12 @@ def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
 def _run(plan: Plan, seed: int, setting: Setting, emit: Emit) -> dict[str, Any]:
     """Return a seed's folder, what is in it already, and the runtime it would get."""
     recipe = plan.recipe.model_copy(update={"seed": seed})
-    folder = foresee(recipe, plan.out_of(seed), plan.resume, setting.hashes)
+    folder = foresee(recipe, plan.out_of(seed), plan.resume, setting.basis)
     place = folder or new_folder(recipe, f"s{seed}")
     _check_writable(place)
     saved, chosen = None, setting.runtime
     if place.exists():
-        saved = peek(place, recipe, plan.resume, setting.hashes, emit)
+        saved = peek(place, recipe, plan.resume, setting.basis, emit)
     if saved is not None and saved["training"] is not None:
         chosen = restored_runtime(plan, saved, emit)
     started = "finished" if saved is not None and saved["training"] is None else "continued"

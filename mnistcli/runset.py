@@ -1,18 +1,19 @@
-"""A set of runs over ranks: who trains which, and what came of each.
+"""A set of runs, in one process or over ranks: who trains which, and what came of each.
 
-The first rank gathers rows from torch's store into set.json: any rank may die, and a restart goes
-on from there.
+The first rank gathers rows from a store into set.json: any rank may die, and a restart goes on
+from there. A single process is its own first rank, and its store lies in its memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnistcli.engine import parallel
 from mnistcli.engine.ranks import Ranks
@@ -21,84 +22,99 @@ from mnistcli.errors import (
     BusyError,
     DivergedError,
     EnvironmentFault,
-    Interrupted,
     UsageError,
 )
-from mnistcli.events import Emit, Event, RowAdded, RunKept, SetStarted
+from mnistcli.events import Emit, Event, RunKept
 from mnistcli.experiment import follow, run_seed
+from mnistcli.ledger import Ledger
 from mnistcli.results import runlog, setlog
-from mnistcli.results.setlog import Document, Row
+from mnistcli.results.setlog import Row
+from mnistcli.setfolder import open_set, placed
 from mnistcli.setting import Outside, Plan, Setting, prepare
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
 _OF_ONE_RUN = (UsageError, ArtifactError, DivergedError, BusyError)
-_POLL_SECONDS = 0.2
 
 
-def open_set(plan: Plan, launch: str, setting: Setting) -> Document:
-    """Return the record of this launch's set, begun where it is new.
-
-    Raises:
-        UsageError: the folder holds something, and is not to be resumed.
-    """
-    assert plan.out is not None
-    head = {
-        "launch": launch,
-        "recipe_digest": plan.recipe.digest(),
-        "data": setting.dataset.digest,
-        "seeds": list(plan.seeds),
-    }
-    return setlog.begin(plan.out, head, resume=bool(plan.resume))
+class SetEnded(Exception):
+    """A run met a fault that every run would meet: this rank's own run stops too."""
 
 
-def run_set(plan: Plan, outside: Outside, place: Ranks) -> None:
+def run_set(plan: Plan, outside: Outside, place: Ranks) -> Plan:
     """Do one rank's part of a set; the first returns when the record has every run.
 
+    Returns the plan with the set's folder.
+
     Raises:
         UsageError: the folder holds something, and is not to be resumed.
-        EnvironmentFault: the ranks do not share the folder.
+        EnvironmentFault: the ranks do not share the folder, or the launcher is gone.
     """
-    assert plan.out is not None
     setting = prepare(plan, outside)
     store = parallel.join(place)
     if place.leads:
-        _lead(plan, setting, place, store)
-        return
-    todo = json.loads(parallel.read(store, "todo"))
+        return _lead(placed(plan, setting), setting, place, store)
+    assert plan.out is not None
+    shared = json.loads(parallel.read(store, "shared"))
     if plan.parallel == "runs" and not setlog.set_file(plan.out).exists():
         raise EnvironmentFault(
             f"the first rank's folder is not here: {plan.out}", hint="share --out between machines"
         )
-    alive = _then(outside.emit, lambda: parallel.posted(store, sys.maxsize))
-    _take_part(plan, _emitting(setting, alive), place, store, todo)
+    plan = replace(plan, elsewhere=setlog.elsewhere(shared))
+
+    def heed() -> None:
+        parallel.posted(store, sys.maxsize)  # raises where the launcher, and its store, is gone
+        _stop_at_end(store)
+
+    with contextlib.suppress(SetEnded):
+        watched = _emitting(setting, _then(outside.emit, heed))
+        _take_part(plan, watched, place, store, shared["todo"], _posting(store))
+    return plan
 
 
-def _lead(plan: Plan, setting: Setting, place: Ranks, store: Store) -> None:
+def _lead(plan: Plan, setting: Setting, place: Ranks, store: Store) -> Plan:
     assert plan.out is not None
     runlog.create(plan.out)
     with runlog.lock(plan.out) if len(plan.seeds) > 1 else nullcontext():
-        document = open_set(plan, place.launch, setting)
+        document = open_set(plan, place.launch or secrets.token_hex(8), setting)
         restarts = document.get("restarts", -1) + 1  # torchrun counts each machine's own
-        document |= {"ranks": place.size, "restarts": restarts}
+        document |= {"model": plan.entry.name, "ranks": place.size, "restarts": restarts}
+        plan = replace(plan, elsewhere=setlog.elsewhere(document))
         ledger = Ledger(plan, document, store, setting.outside)
-        todo = ledger.todo()
-        store.set("todo", json.dumps(todo))
+        todo, deliver = ledger.todo(), _posting(store)
+        shared = {"todo": todo, "elsewhere": document["elsewhere"]}
+        store.set("shared", json.dumps(shared))
         ledger.start(setting)
-        watched = _emitting(setting, _then(setting.outside.emit, ledger.collect))
-        _take_part(plan, watched, place, store, todo)
+
+        def gather() -> None:
+            ledger.collect()
+            _stop_at_end(store)
+
+        def deliver_and_collect(row: Row) -> None:
+            deliver(row)
+            ledger.collect()
+
+        with contextlib.suppress(SetEnded):
+            watched = _emitting(setting, _then(setting.outside.emit, gather))
+            _take_part(plan, watched, place, store, todo, deliver_and_collect)
         ledger.complete()
+    return plan
 
 
 def _take_part(
-    plan: Plan, setting: Setting, place: Ranks, store: Store, todo: Sequence[int]
+    plan: Plan,
+    setting: Setting,
+    place: Ranks,
+    store: Store,
+    todo: Sequence[int],
+    deliver: Callable[[Row], None],
 ) -> None:
-    """Train this rank's share of the runs, or its slice of each; post a row for each run."""
+    """Train this rank's share of the runs, or its slice of each; deliver a row for each run."""
     plan = replace(plan, resume="auto")  # `open_set` has refused what must not be continued
     if plan.parallel == "runs":
         for index in parallel.claims(store, len(todo)):
-            parallel.post(store, runlog.to_json(attempt(plan, todo[index], setting, place.rank)))
+            deliver(attempt(plan, todo[index], setting, place.rank))
         return
     with parallel.grouped(place, store, setting.runtime.torch_device) as group:
         setting = replace(setting, group=group)
@@ -106,7 +122,8 @@ def _take_part(
             follow(plan, setting)
             return
         for seed in todo:
-            parallel.post(store, runlog.to_json(attempt(plan, seed, setting, place.rank)))
+            if not parallel.ended(store):
+                deliver(attempt(plan, seed, setting, place.rank))
         group.first(lambda: None)
 
 
@@ -124,12 +141,14 @@ def attempt(plan: Plan, seed: int, setting: Setting, rank: int) -> Row:
     try:
         record = run_seed(plan, seed, _emitting(setting, emit))
     except _OF_ONE_RUN as fault:
-        assert plan.out is not None
-        folder = setlog.run_folder(plan.out, plan.seeds, seed)
         why = {"exit_code": fault.exit_code, "error": str(fault), "hint": fault.hint}
-        return row | {"status": "failed", **why, "run": str(folder)}
+        return row | {"status": "failed", **why, "run": str(plan.out_of(seed))}
+    return row | _figures(record)
+
+
+def _figures(record: dict[str, Any]) -> Row:
     last = record["last"]
-    return row | {
+    return {
         "epochs": record["epochs_done"],
         "split": record["split"],
         "correct": last["correct"],
@@ -143,63 +162,20 @@ def attempt(plan: Plan, seed: int, setting: Setting, rank: int) -> Row:
     }
 
 
-class Ledger:
-    """The first rank's record of a set: rows as ranks post them, shown and written."""
+def _posting(store: Store) -> Callable[[Row], None]:
+    """Return what posts a row for the first rank, and ends the set where the row says so."""
 
-    def __init__(self, plan: Plan, document: Document, store: Store, outside: Outside) -> None:
-        self._plan = plan
-        self._document = document
-        self._store = store
-        self._outside = outside
-        self._seen = 0
+    def deliver(row: Row) -> None:
+        parallel.post(store, runlog.to_json(row))
+        if setlog.ends_set(row):
+            parallel.end(store)
 
-    def todo(self) -> list[int]:
-        """Return the seeds that no row tells of yet."""
-        known = {row["seed"] for row in self._document["rows"]}
-        return [seed for seed in self._plan.seeds if seed not in known]
+    return deliver
 
-    def start(self, setting: Setting) -> None:
-        """Write and show what begins, or continues."""
-        self._write()
-        plan, document = self._plan, self._document
-        started = SetStarted(
-            model=plan.entry.name,
-            recipe=plan.recipe_name,
-            changes=plan.changes,
-            runs=len(plan.seeds),
-            done=len(document["rows"]),
-            ranks=document["ranks"],
-            restarts=document["restarts"],
-            runtime=setting.runtime.to_dict(),
-            folder=str(plan.out),
-        )
-        self._outside.emit(started)
 
-    def collect(self) -> None:
-        """Take in what was posted since: show it and write it."""
-        new = [json.loads(text) for text in parallel.posted(self._store, self._seen)]
-        self._seen += len(new)
-        rows = self._document["rows"]
-        for row in new:
-            rows.append(row)
-            self._outside.emit(RowAdded(row, len(rows), len(self._plan.seeds)))
-        if new:
-            self._write()
-
-    def complete(self) -> None:
-        """Wait for the other ranks' runs, then finish the record."""
-        self.collect()
-        while self.todo():
-            if (signum := self._outside.should_stop()) is not None:
-                raise Interrupted(signum)
-            time.sleep(_POLL_SECONDS)
-            self.collect()
-        setlog.finish(self._document, self._plan.limits, self._plan.require)
-        self._write()
-
-    def _write(self) -> None:
-        assert self._plan.out is not None
-        runlog.write_json(setlog.set_file(self._plan.out), self._document)
+def _stop_at_end(store: Store) -> None:
+    if parallel.ended(store):
+        raise SetEnded("another run's fault ended the set")
 
 
 def _emitting(setting: Setting, emit: Emit) -> Setting:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from mnistcli.data import mnist
-from mnistcli.engine import checkpoint, ranks, runtime
+from mnistcli.engine import checkpoint, ranks, runtime, state
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.events import Emit, Notice
 from mnistcli.models import contract
+from mnistcli.models.identity import describe
 from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Limits
-from mnistcli.results.resume import TEACHER, Resume
+from mnistcli.results.resume import TEACHER, Basis, Resume
 from mnistcli.teacher import open_teacher
 from mnistcli.trained import Trained
 
@@ -29,7 +30,8 @@ class Plan:
 
     `out` is the run's folder, or with several seeds the parent of theirs; `resume` is False,
     "auto" or the folder to continue; `limits` are for the verdict, `require` the gates that a set
-    of runs must pass. Under torch's launcher the ranks share out whole runs, or with `parallel`
+    of runs must pass. `elsewhere` are the folders of a set's runs that were found outside its
+    own. Under torch's launcher the ranks share out whole runs, or with `parallel`
     "data" each run.
     """
 
@@ -46,6 +48,7 @@ class Plan:
     require: tuple[str, ...] = ()
     parallel: str = "runs"
     jobs: int = 1
+    elsewhere: Mapping[int, Path] = field(default_factory=dict)
 
     @property
     def pictures_a_step(self) -> int:
@@ -59,8 +62,10 @@ class Plan:
         return {"own": self.entry.own, "shared": self.parallel == "data"}
 
     def out_of(self, seed: int) -> Path | None:
-        """Return the folder that was named for a seed's run."""
-        return self.out / f"s{seed}" if self.out is not None and len(self.seeds) > 1 else self.out
+        """Return the folder that was named or found for a seed's run."""
+        if self.out is None or len(self.seeds) == 1:
+            return self.out
+        return self.elsewhere.get(seed, self.out / f"s{seed}")
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,14 @@ class Outside:
 class Setting:
     """What all runs of a process share.
 
-    `group` are the ranks that train each run together, `teacher` what the recipe distils from.
+    `network` is the description of the network that all train, `group` are the ranks that train
+    each run together, `teacher` is what the recipe distils from.
     """
 
     dataset: mnist.Dataset
     runtime: Runtime
     outside: Outside
+    network: tuple[str, ...]
     group: Group = ALONE
     teacher: Trained | None = None
 
@@ -90,6 +97,11 @@ class Setting:
         if self.teacher is None:
             return self.dataset.hashes
         return self.dataset.hashes | {TEACHER: self.teacher.weights_sha256}
+
+    @property
+    def basis(self) -> Basis:
+        """What the runs are made of beside their recipe."""
+        return Basis(self.hashes, self.network)
 
     def parts(self, recipe: Recipe) -> tuple[mnist.Labelled, mnist.Labelled]:
         """Return the pictures to train on and to evaluate on, on the device."""
@@ -107,6 +119,7 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
     from one process and from many.
     """
     model = build(plan.entry, plan.recipe.model_args)  # a broken one is found before all else
+    network = describe(model)
     chosen = runtime.decide(plan.request)
     _check_network(plan, model, chosen)
     dataset = mnist.load(plan.data_dir)
@@ -120,7 +133,7 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
         what = "compiled" if chosen.device == "cpu" else "recorded"
         outside.emit(Notice(f"not {what}: {chosen.compile_reason}"))
     teacher = open_teacher(plan.recipe, dataset.hashes, chosen)
-    return Setting(dataset, chosen, outside, teacher=teacher)
+    return Setting(dataset, chosen, outside, network, teacher=teacher)
 
 
 def _check_network(plan: Plan, model: nn.Module, chosen: Runtime) -> None:
@@ -136,6 +149,7 @@ def _check_network(plan: Plan, model: nn.Module, chosen: Runtime) -> None:
 def restored_runtime(plan: Plan, saved: dict[str, Any], emit: Emit) -> Runtime:
     """Return the runtime of a saved run, or as near as it comes here, with a notice."""
     chosen, unlike = runtime.restore(saved["runtime"], plan.request, **plan.kind_of_run)
+    unlike += runtime.changes(saved["versions"], state.versions(), ("mnistcli", "torch"))
     if unlike:
         emit(Notice(f"not bit-identical to an uninterrupted run: {', '.join(unlike)}"))
     return chosen

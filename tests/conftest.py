@@ -177,9 +177,17 @@ def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 def torchrun(*arguments: str, restarts: int = 0) -> subprocess.Popen[str]:
     """Start two ranks by torchrun's own command."""
     words = ["--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
-    command = [sys.executable, "-m", "torch.distributed.run", *words, "-m", "mnistcli"]
+    launcher = [sys.executable, "-P", "-m", "torch.distributed.run"]  # as the script `torchrun`
+    command = [*launcher, *words, "-m", "mnistcli"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*command, *arguments], **pipes)  # type: ignore[call-overload]
+
+
+def plant_sentinels(folder: Path) -> None:
+    """Write files that Python must not take for its own modules: each would say that it ran."""
+    for name in ("statistics", "random", "json"):
+        said = f"open({str(folder / 'executed')!r}, 'w')"
+        (folder / f"{name}.py").write_text(f"{said}\nraise ImportError('not Python's own')\n")
 
 
 def values(line: str) -> dict[str, str]:

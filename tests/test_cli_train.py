@@ -78,7 +78,7 @@ def test_several_seeds_share_a_summary_and_have_folders(train_small: Cli, tmp_pa
     result = document(done.stdout)
     assert [run["seed"] for run in result["runs"]] == [0, 2]
     assert result["summary"]["n"] == 2
-    assert {path.name for path in (tmp_path / "set").iterdir()} == {"s0", "s2"}
+    assert {path.name for path in (tmp_path / "set").glob("[!.]*")} == {"s0", "s2", "set.json"}
     alone = document(train_small("--seed", "2", "--json", out="alone").stdout)
     assert alone["weights_sha256"] == result["runs"][1]["weights_sha256"]
 

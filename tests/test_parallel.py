@@ -35,6 +35,45 @@ def test_a_restart_finds_nothing_of_the_start_before_it(monkeypatch: pytest.Monk
         assert parallel.posted(second, 0) == ["a"]
 
 
+LAUNCHED = {
+    "TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0",
+    "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29400",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RANK", None), ("RANK", ""), ("RANK", "²"), ("RANK", "-1"), ("RANK", "2"),
+        ("RANK", "9" * 5000), ("WORLD_SIZE", "0"), ("WORLD_SIZE", "two"), ("LOCAL_RANK", "2"),
+        ("LOCAL_WORLD_SIZE", None), ("MASTER_PORT", None),
+    ],
+)  # fmt: skip
+def test_a_launchers_variable_that_cannot_be_its_own_is_named(
+    name: str, value: str | None, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, known in LAUNCHED.items():
+        monkeypatch.setenv(key, known)
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    done = cli("train", "--model", "v3", "--out", "x", "--json")
+    error = document(done.stdout)["error"]
+    assert (done.returncode, name in error["what"], error["hint"][:6]) == (2, True, "unset ")
+
+
+def test_another_launchers_variables_are_said_to_share_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = ("train", "--model", "v3", "--print-recipe")
+    assert "RANK and WORLD_SIZE are set" in cli(*line).stderr
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert cli(*line).stderr == ""
+
+
 def test_the_slices_of_all_ranks_are_the_batch_of_one_process(dataset: mnist.Dataset) -> None:
     part = mnist.Labelled(dataset.train.images[:100], dataset.train.labels[:100])
     recipe = load("v3", settings=["batch_size=32"])

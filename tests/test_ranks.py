@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli, document, spawn, torchrun
+from conftest import Cli, document, plant_sentinels, spawn, torchrun
 
 from mnistcli.engine.runtime import Request
 from mnistcli.events import RowAdded, SetStarted
@@ -45,13 +45,16 @@ def set_rows(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 def test_two_ranks_train_the_runs_of_one_process_bit_for_bit(
-    rank_line: list[str], cli: Cli, tmp_path: Path
+    rank_line: list[str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    plant_sentinels(tmp_path)
+    monkeypatch.chdir(tmp_path)
     rank_line += ["--model", "v3", "--epochs", "4", "--seeds", "0-3", "--require", "accuracy"]
     out, errors = (ranked := torchrun(*rank_line, "--out", str(tmp_path / "ranks"))).communicate()
     assert ranked.returncode == 0, errors  # a missed gate is the set's own affair
     assert "required gate failed" in errors
     assert cli(*rank_line, "--out", str(tmp_path / "alone")).returncode == 3
+    assert not (tmp_path / "executed").exists()
     assert hashes(tmp_path / "ranks", 4) == hashes(tmp_path / "alone", 4)
     assert len(hashes(tmp_path / "alone", 4)) == 4
     record = document((tmp_path / "ranks" / "set.json").read_text())
@@ -137,7 +140,6 @@ def test_a_run_that_diverges_gets_a_row_and_ends_no_rank(small_data: Path, tmp_p
         ("--jobs 2 --seeds 0-3 --dry-run", "leave out --jobs"),
         ("--parallel data", "--jobs N"),
         ("--max-restarts 1", "torchrun has its own"),
-        ("--jobs 2 --seeds 0-3 --resume auto", "--out DIR"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
+from mnistcli import setting
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, runtime, state
 from mnistcli.engine.run import Run
@@ -18,6 +21,8 @@ from mnistcli.errors import DivergedError, Interrupted
 from mnistcli.events import BatchFinished, EpochFinished, Event, RunFinished
 from mnistcli.models.registry import MODELS
 from mnistcli.recipe import Recipe, load
+from mnistcli.results.goal import Limits
+from mnistcli.setting import Plan
 
 HASHES = dict.fromkeys(mnist.FILES, "0" * 64)
 
@@ -232,3 +237,48 @@ def test_fp16_gradients_that_stay_bad_end_the_run(part: mnist.Labelled, tmp_path
     with pytest.raises(DivergedError, match="step 10 "):
         train(run, current)
     assert all(map(torch.equal, before, current.model.parameters()))
+
+
+def test_a_run_in_bf16_goes_on_in_fp16(
+    part: mnist.Labelled, recipe: Recipe, tmp_path: Path
+) -> None:
+    """On a GPU without bf16; the scaler of a bf16 run saves nothing, and a fresh one takes over."""
+    with pytest.raises(Interrupted):
+        go(tmp_path / "run", part, recipe, stop_after=1)
+    current = state.create(MODELS["v3"], recipe, runtime.decide(Request(device="cpu", threads=1)))
+    current.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    state.restore(current, checkpoint.read(tmp_path / "run" / "last.pt"), where="last.pt")
+    assert current.scaler.get_scale() == 1.0
+    assert current.epochs_done == 1
+
+
+def test_what_changed_since_a_run_was_saved_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    chosen = runtime.decide(Request(device="cpu", threads=1))
+    versions = state.versions() | {"torch": "2.10.0"}
+    saved = {"runtime": chosen.to_dict(), "versions": versions}
+    plan = Plan(MODELS["v3"], recipe, "v3", (), (0,), None, tmp_path, "auto", Limits(), Request())
+    notices = list[Any]()
+    setting.restored_runtime(plan, saved, notices.append)
+    (notice,) = notices
+    assert notice.text.endswith(f"uninterrupted run: torch 2.10.0 → {torch.__version__}")
+
+
+def test_another_compiler_is_named_and_an_unknown_one_is_not() -> None:
+    if (fault := runtime.compile_fault()) is not None:
+        pytest.skip(fault)
+    chosen = runtime.decide(Request(device="cpu", threads=1))
+    saved = runtime.choose_compile(chosen, "on", images_to_train=0).to_dict()
+    assert saved["compiler"]
+    assert runtime.restore(saved, Request())[1] == ()
+    changed = runtime.restore(saved | {"compiler": "g++ 1.0"}, Request())[1]
+    assert changed == (f"compiler g++ 1.0 → {saved.pop('compiler')}",)
+    assert runtime.restore(saved, Request())[1] == ()
+
+
+def test_python_and_numpy_draw_the_same_for_the_same_seed() -> None:
+    draws = []
+    for epoch in (1, 1, 2):
+        runtime.seed_everything(0, "dropout", epoch)
+        draws.append((random.random(), numpy.random.random(), torch.rand(1).item()))
+    assert draws[0] == draws[1]
+    assert all(a != b for a, b in zip(draws[1], draws[2], strict=True))

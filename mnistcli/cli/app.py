@@ -36,7 +36,6 @@ from mnistcli.cli import (  # noqa: E402
     train,
 )
 from mnistcli.cli.plan import resume_command  # noqa: E402
-from mnistcli.engine import ranks  # noqa: E402
 
 _EXIT_CODES = """
 **Exit codes**: 0 done · 1 unexpected error · 2 wrong option, recipe or model ·
@@ -118,7 +117,8 @@ def _speaker(arguments: Sequence[str]) -> tuple[str, view.Output]:
     A rank that ends may be started again: only a whole set has a document.
     """
     command = next((word for word in arguments if not word.startswith("-")), "")
-    return command, view.Output(command, json="--json" in arguments and not ranks.launched())
+    alone = processes.own_rank() is None
+    return command, view.Output(command, json="--json" in arguments and alone)
 
 
 def _dispatch(words: list[str], command: str, output: view.Output) -> object:

@@ -8,14 +8,18 @@ import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mnistcli
 from mnistcli.cli import options, signals
 from mnistcli.cli.plan import resume_command
 from mnistcli.cli.processes import OURS
 from mnistcli.cli.sink import defer, sink
 from mnistcli.engine import ranks
-from mnistcli.errors import Interrupted, MnistcliError, SetError, UsageError
+from mnistcli.engine.ranks import Ranks
+from mnistcli.errors import EnvironmentFault, Interrupted, MnistcliError, SetError
+from mnistcli.events import Event, SetStarted
 from mnistcli.results import runlog, setlog
 from mnistcli.results.goal import judge_result
 from mnistcli.view.output import Output
@@ -65,8 +69,37 @@ def _view(plan: Plan, output: Output) -> Any:
     return SetView(output, lines=output.progress != "none")
 
 
-def conclude(plan: Plan, output: Output) -> None:
-    """Show the end of a set from its folder, and write the document.
+def run_in_turn(plan: Plan, output: Output, *, plots: bool) -> None:
+    """Train a set's runs one after the other in this process, and conclude."""
+    from mnistcli.runset import run_set
+    from mnistcli.setting import Outside
+
+    folders: list[str] = []
+    view = live_or_plain(output)
+    keep = sink(view, plots=plots)
+
+    def emit(event: Event) -> None:
+        if isinstance(event, SetStarted):
+            folders.append(event.folder)
+        keep(event)
+
+    try:
+        with view:
+            plan = run_set(plan, Outside(emit, signals.flag), Ranks())
+        signals.flag.deferred = False
+        if (signum := signals.flag()) is not None:
+            raise Interrupted(signum)
+    except Interrupted as stop:
+        if not folders:
+            raise
+        words = sys.argv[1:] if plan.out is not None else [*sys.argv[1:], "--out", folders[0]]
+        what = f"{stop.what}; {_progress(Path(folders[0]))}"
+        raise Interrupted(stop.signum, what=what, hint=resume_command(words, None)) from None
+    conclude(plan, output, each=True)
+
+
+def conclude(plan: Plan, output: Output, *, each: bool = False) -> None:
+    """Show the end of a set from its folder, and write the document; `each` shows every run.
 
     Raises:
         SetError: runs have no result.
@@ -77,68 +110,91 @@ def conclude(plan: Plan, output: Output) -> None:
     results = setlog.results(document["rows"], plan.limits)
     checks = [judge_result(one, plan.limits) for one in results]
     document |= {"path": str(setlog.set_file(plan.out))}
-    show_set(output, document, results, checks)
-    report = {"runs": results, "summary": document["summary"], "set": document}
-    if faults := [row for row in document["rows"] if row["exit_code"]]:
-        first = faults[0]
+    report = {"runs": results, "summary": document.get("summary"), "set": document}
+    if document["exit_code"] is None:  # the first rank wrote no end
+        what = f"a process ended with 0 before the set's end; {_progress(plan.out)}"
+        raise SetError(what, report, exit_code=1, hint=_AGAIN)
+    show_set(output, document, results, checks, each=each)
+    if (fault := setlog.first_fault(document["rows"])) is not None:
         raise SetError(
-            f"{len(faults)} of {len(document['rows'])} runs have no result; "
-            f"seed {first['seed']}: {first['error']}",
+            _without_result(document, fault),
             report,
             exit_code=document["exit_code"],
-            hint=first["hint"],
+            hint=fault["hint"],
         )
     options.conclude(output, report, list(plan.require), checks)
 
 
+def _without_result(document: dict[str, Any], fault: dict[str, Any]) -> str:
+    """Return how many runs have no result, and why the first of them, or all, have none."""
+    runs = len(document["seeds"])
+    failed = runs - sum(row["exit_code"] == 0 for row in document["rows"])
+    ended = "the set ended at " if setlog.ends_set(fault) else ""
+    return (
+        f"{failed} of {runs} runs without a result; {ended}seed {fault['seed']}: {fault['error']}"
+    )
+
+
 def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> None:
     """Start this command line once more as `jobs` ranks, and conclude when they are done."""
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
 
     for part in ("multiprocessing.api", "agent.server.api"):  # each signal would be a warning
         logging.getLogger(f"torch.distributed.elastic.{part}").setLevel(logging.ERROR)
     name = f"{OURS}{os.urandom(8).hex()}"
     words = list(sys.argv[1:])
-    if plan.out is None:
-        plan = _with_folder(plan)
-        words += ["--out", str(plan.out)]
-    again = resume_command(words, None)
     try:
-        _begin(plan, name)
+        folder = _begin(plan, name)
+        if plan.out is None:
+            words += ["--out", str(folder)]
         config = _config(name, jobs, 3 if max_restarts is None else max_restarts)
-        elastic_launch(config, sys.executable)("-m", "mnistcli", *words)
-        conclude(plan, output)
+        elastic_launch(config, sys.executable)("-P", "-c", _rank_program(), *words)
+        conclude(replace(plan, out=folder), output)
     except Interrupted as stop:
-        stop.hint = again
+        stop.hint = resume_command(words, None)
         raise
     except SignalException as stop:
-        raise Interrupted(stop.sigval, what=_progress(plan), hint=again) from None
+        again = resume_command(words, None)
+        what = f"stopped; {_progress(folder)}"
+        raise Interrupted(stop.sigval, what=what, hint=again) from None
     except ChildFailedError as error:
-        raise _fault(error, again) from None
+        raise _fault(error, resume_command(words, None)) from None
+    except (RendezvousError, DistError) as error:
+        first = str(error).partition("\n")[0]
+        raise EnvironmentFault(f"the processes can't be started: {first}") from error
 
 
-def _with_folder(plan: Plan) -> Plan:
-    from mnistcli.results.resume import make_folder
+def _rank_program() -> str:
+    """Return what a rank runs: this very package, and modules from where this process has them.
 
-    if plan.resume:
-        raise UsageError("which set is to be continued?", hint="--out DIR")
-    first, last = plan.seeds[0], plan.seeds[-1]
-    label = f"s{first}" if first == last else f"s{first}-{last}"
-    return replace(plan, out=make_folder(plan.recipe, label))
+    `python -m` would look in the current folder first, and run a random.py there for Python's own.
+    """
+    package = str(Path(mnistcli.__file__).parents[1])
+    return (
+        f"import sys; sys.path.insert(0, {package!r}); import mnistcli; "
+        f"sys.path[:] = {sys.path!r}; from mnistcli.__main__ import main; main()"
+    )
 
 
-def _begin(plan: Plan, name: str) -> None:
-    """Refuse once, here, what each rank would refuse anew after each restart; begin the record."""
-    from mnistcli.runset import open_set
+def _begin(plan: Plan, name: str) -> Path:
+    """Refuse once, here, what each rank would refuse anew after each restart; begin the record.
+
+    Returns the set's folder.
+    """
+    from mnistcli.setfolder import open_set, placed
     from mnistcli.setting import Outside, prepare
 
-    assert plan.out is not None
     setting = prepare(plan, Outside(lambda event: None, signals.flag))
+    plan = placed(plan, setting)
+    assert plan.out is not None
     runlog.create(plan.out)
     with runlog.lock(plan.out):
         open_set(plan, name, setting)
+    return plan.out
 
 
 def _config(name: str, jobs: int, max_restarts: int) -> LaunchConfig:
@@ -162,10 +218,9 @@ def _config(name: str, jobs: int, max_restarts: int) -> LaunchConfig:
     )
 
 
-def _progress(plan: Plan) -> str:
-    assert plan.out is not None
-    document = setlog.read(plan.out)
-    return f"stopped, {len(document['rows'])} of {len(plan.seeds)} runs are over"
+def _progress(folder: Path) -> str:
+    document = setlog.read(folder)
+    return f"runs over: {len(document['rows'])} of {len(document['seeds'])}"
 
 
 def _fault(error: ChildFailedError, again: str) -> MnistcliError:

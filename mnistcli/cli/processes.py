@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mnistcli.engine import ranks
+from mnistcli.engine.ranks import Ranks
 from mnistcli.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -84,8 +85,30 @@ def check_set(
 
 def told_elsewhere(error: BaseException) -> bool:
     """Return whether another process reports this error: the first rank, or `--jobs` itself."""
-    if not ranks.launched():
+    if (place := own_rank()) is None:
         return False
-    place = ranks.here()
     by_parent = isinstance(error, Interrupted) and place.launch.startswith(OURS)
     return by_parent or (isinstance(error, Interrupted | UsageError) and not place.leads)
+
+
+def own_rank() -> Ranks | None:
+    """Return this process's place in a launch; None alone, or where its variables make no sense,
+    which the command itself will say."""
+    try:
+        return ranks.here() if ranks.launched() else None
+    except UsageError:
+        return None
+
+
+def say_if_alone(say: Callable[[str], None]) -> None:
+    """Tell whoever expects a rank's share that this process trains everything.
+
+    Refusing would stop jobs on clusters that set these variables for each container, a single one
+    too; what is trained alone is complete and right, and a folder's lock keeps copies apart.
+    """
+    if names := ranks.stray():
+        be = "is" if len(names) == 1 else "are"
+        say(
+            f"notice: {' and '.join(names)} {be} set, but torchrun did not start this process: "
+            "it trains alone"
+        )

@@ -17,10 +17,9 @@ from mnistcli.errors import Interrupted, UsageError
 from mnistcli.events import Event, RunStarted
 from mnistcli.models.registry import resolve
 from mnistcli.results.goal import judge_result
-from mnistcli.results.result import summarise
 from mnistcli.view.output import Output
 from mnistcli.view.run import live_or_plain
-from mnistcli.view.verdict import show_results
+from mnistcli.view.verdict import show_result
 
 if TYPE_CHECKING:
     from mnistcli.setting import Plan
@@ -133,7 +132,9 @@ def train(
     seeds: Annotated[
         str | None,
         typer.Option(
-            help="Several runs: 0-4 or 0,3,7.", show_default="one run", rich_help_panel=_RUN
+            help="Several runs, 0-4 or 0,3,7; one that diverges does not end the others.",
+            show_default="one run",
+            rich_help_panel=_RUN,
         ),
     ] = None,
     out: Annotated[
@@ -191,6 +192,7 @@ def train(
     resolved = resolve_recipe(asked, output.talk)
     numbers = parse_seeds(seeds, resolved, alone=seed is None)
     processes.check_set(resolved, numbers, jobs, parallel, out)
+    processes.say_if_alone(output.talk)
     if print_recipe:
         output.product(resolved.to_yaml().rstrip())
         output.document({"recipe": resolved.model_dump()})
@@ -221,13 +223,17 @@ def train(
         from mnistcli.cli import launch
 
         launch.launch(plan, output, jobs, max_restarts)
+    elif len(numbers) > 1:
+        from mnistcli.cli import launch
+
+        launch.run_in_turn(plan, output, plots=plots)
     else:
         _run(plan, output, require, plots=plots)
 
 
 def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None:
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
-    from mnistcli.experiment import run_seeds
+    from mnistcli.experiment import run_one
     from mnistcli.setting import Outside
 
     folders: list[str] = []
@@ -242,17 +248,13 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None
 
     try:
         with view:
-            results = run_seeds(plan, Outside(emit, signals.flag))
+            result = run_one(plan, Outside(emit, signals.flag))
         signals.flag.deferred = False
         if (signum := signals.flag()) is not None:
             raise Interrupted(signum, what="stopped, all epochs saved")
     except Interrupted as stop:
-        single = folders[0] if folders and len(plan.seeds) == 1 else None
-        stop.hint = resume_command(sys.argv[1:], single)
+        stop.hint = resume_command(sys.argv[1:], folders[0] if folders else None)
         raise
-    checks = [judge_result(result, plan.limits) for result in results]
-    report = results[0]
-    if len(results) > 1:
-        report = {"runs": results, "summary": summarise(results, plan.limits)}
-    show_results(output, results, checks, plan.limits)
-    options.conclude(output, report, require, checks)
+    checks = judge_result(result, plan.limits)
+    show_result(output, result, checks)
+    options.conclude(output, result, require, [checks])

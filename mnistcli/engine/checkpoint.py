@@ -20,7 +20,7 @@ from mnistcli.engine.archive import MAX_ENTRIES, repack
 from mnistcli.errors import ArtifactError, DivergedError, UsageError
 from mnistcli.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2  # 2: the description of the network, and its arguments in full
 MAX_BYTES = 64 * 2**20  # of a file that anyone may have made
 MAX_OWN_BYTES = 2**30  # of a file for an own network that the user named
 _MAX_TENSORS = (MAX_ENTRIES - 100) // 5  # of a network; Adam's file holds five of each

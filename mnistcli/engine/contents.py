@@ -47,6 +47,7 @@ class _Contents(BaseModel):
     history: list[dict[str, Any]] = Field(min_length=1)
     weights: dict[str, Tensor]
     training: _Training | None
+    network: list[str] | None = Field(default=None, max_length=100_000)
     picked_on: Split | None = None
 
 

@@ -38,7 +38,7 @@ def _keep(run: Run, state: TrainState) -> None:
 
 def _save(run: Run, state: TrainState, *, finished: bool) -> None:
     """Write last.pt, and best.pt where this epoch is the first with the best accuracy."""
-    payload = to_checkpoint(state, run.recipe, run.runtime, run.data_hashes, finished=finished)
+    payload = to_checkpoint(state, run, finished=finished)
     if state.history[-1].epochs_since_best == 0:
         picked = {"training": None, "picked_on": run.split}
         checkpoint.write(run.folder / "best.pt", payload | picked)

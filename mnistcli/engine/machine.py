@@ -55,8 +55,7 @@ def peak_rss_mib() -> float:
 
 def run_compiler(source: Path, *arguments: str | Path) -> str | None:
     """Compile a C++ file with CXX, g++ or clang++; return None, or why it failed."""
-    found = shutil.which("g++") or shutil.which("clang++")
-    compiler = shlex.split(os.environ.get("CXX", "")) or ([found] if found else [])
+    compiler = _compiler()
     if not compiler:
         return "no C++ compiler found"
     name = compiler[-1]
@@ -70,6 +69,22 @@ def run_compiler(source: Path, *arguments: str | Path) -> str | None:
         lines = run.stderr.strip().splitlines() or ["no message"]
         return f"{name} fails: {lines[0].replace(str(source), source.name)}"
     return None
+
+
+def compiler_version() -> str | None:
+    """Return the first line that the compiler says of itself, or None where it says nothing."""
+    command = [*_compiler(), "--version"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return next(iter(run.stdout.strip().splitlines()), None)
+
+
+def _compiler() -> list[str]:
+    """Return the words that call the compiler: CXX, g++ or clang++; none where there is none."""
+    found = shutil.which("g++") or shutil.which("clang++")
+    return shlex.split(os.environ.get("CXX", "")) or ([found] if found else [])
 
 
 def cuda_fault(device: torch.device) -> str | None:

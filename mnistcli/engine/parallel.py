@@ -18,7 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import (  # type: ignore[attr-defined]
+    DistError,
     DistNetworkError,
+    HashStore,
     PrefixStore,
     Store,
 )
@@ -187,9 +189,19 @@ def join(ranks: Ranks) -> Store:
     """Connect to the launcher's store, below a name that this start of the ranks alone uses.
 
     The launcher keeps its store when it restarts them, and a machine's count of restarts is its
-    own: so the first rank names the start, and tells whoever says hello with a fresh word.
+    own: so the first rank names the start, and tells whoever says hello with a fresh word. A
+    process that no launcher started has a store of its own.
+
+    Raises:
+        EnvironmentFault: the launcher can't be reached.
     """
-    store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    if not ranks.launch:
+        return HashStore()
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    except DistError as error:
+        first = str(error).partition("\n")[0]
+        raise EnvironmentFault(f"the launcher of this rank can't be reached: {first}") from error
     word = secrets.token_hex(8)
     store.set(f"hello/{ranks.rank}", word)
     if ranks.leads:
@@ -227,8 +239,18 @@ def read(store: Store, key: str) -> str:
 
 def claims(store: Store, count: int) -> Iterator[int]:
     """Yield the indices below `count` that no other rank took, the next when asked."""
-    while (index := store.add("claimed", 1) - 1) < count:
+    while not ended(store) and (index := store.add("claimed", 1) - 1) < count:
         yield index
+
+
+def end(store: Store) -> None:
+    """Let every rank stop at its next event: what one has met, all would."""
+    store.set("ended", "")
+
+
+def ended(store: Store) -> bool:
+    """Return whether a rank has ended the set."""
+    return bool(store.check(["ended"]))
 
 
 def post(store: Store, message: str) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mnistcli.errors import UsageError
+
+_LAUNCH = "TORCHELASTIC_RUN_ID"
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -35,17 +39,54 @@ class Ranks:
 
 def launched() -> bool:
     """Return whether torch's elastic launcher (torchrun, `--jobs`) started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    return _LAUNCH in os.environ
 
 
 def here() -> Ranks:
-    """Return this process's place; alone, where no launcher started it."""
+    """Return this process's place; alone, where no launcher started it.
+
+    Raises:
+        UsageError: a variable that the launcher sets is missing, or can't be what it set.
+    """
     if not launched():
         return Ranks()
-    return Ranks(
-        rank=int(os.environ["RANK"]),
-        size=int(os.environ["WORLD_SIZE"]),
-        local_rank=int(os.environ["LOCAL_RANK"]),
-        local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
-        launch=os.environ["TORCHELASTIC_RUN_ID"],
+    place = Ranks(
+        rank=_number("RANK"),
+        size=_number("WORLD_SIZE"),
+        local_rank=_number("LOCAL_RANK"),
+        local_size=_number("LOCAL_WORLD_SIZE"),
+        launch=os.environ[_LAUNCH],
+    )
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise _stray(name, "is empty")
+    if place.rank >= place.size:
+        raise _stray("RANK", f"is not below WORLD_SIZE={place.size}")
+    if place.local_rank >= place.local_size:
+        raise _stray("LOCAL_RANK", f"is not below LOCAL_WORLD_SIZE={place.local_size}")
+    return place
+
+
+def stray() -> list[str]:
+    """Return the variables that place a rank, where torch's elastic launcher started none.
+
+    Other launchers (MPI, SLURM scripts, Kubernetes) set them for every process.
+    """
+    if launched() or os.environ.get("WORLD_SIZE") == "1":
+        return []
+    return [name for name in ("RANK", "WORLD_SIZE") if name in os.environ]
+
+
+def _number(name: str) -> int:
+    text = os.environ.get(name, "")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise _stray(name, "is not a whole number from 0 up")
+    return int(text)
+
+
+def _stray(name: str, problem: str) -> UsageError:
+    said = f"{name}={os.environ[name]!r} {problem}" if name in os.environ else f"{name} is missing"
+    return UsageError(
+        f"{_LAUNCH} is set, as if torchrun had started this process, but {said}",
+        hint=f"unset {_LAUNCH} {name}" if name in os.environ else f"unset {_LAUNCH}",
     )

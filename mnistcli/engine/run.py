@@ -22,7 +22,7 @@ class Run:
 
     `should_stop` returns the number of a signal that asked to stop, or None; `group` are the ranks
     that train this run together, of which the first alone evaluates and writes; `teacher` is in
-    eval mode and takes no gradient.
+    eval mode and takes no gradient; `network` is the description of the network as it was built.
     """
 
     recipe: Recipe
@@ -35,6 +35,7 @@ class Run:
     should_stop: Callable[[], int | None]
     group: Group = ALONE
     teacher: nn.Module | None = None
+    network: tuple[str, ...] = ()
 
     @property
     def split(self) -> Split:

@@ -5,7 +5,9 @@ Owns torch's global flags, the thread count and the global generator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,7 +39,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What was decided. `device_reason` says why a present NVIDIA device is not used."""
+    """What was decided. `device_reason` says why a present NVIDIA device is not used.
+
+    `compiler` is the version line of what compiled the CPU's kernels.
+    """
 
     device: str
     device_name: str
@@ -46,6 +51,7 @@ class Runtime:
     threads: int
     device_reason: str | None = None
     compile_reason: str | None = None
+    compiler: str | None = None
 
     @property
     def torch_device(self) -> torch.device:
@@ -112,7 +118,7 @@ def choose_compile(
         return replace(runtime, compile_reason="too short a run for compiling to pay")
     fault = compile_fault()
     if fault is None:
-        return replace(runtime, compiled=True)
+        return replace(runtime, compiled=True, compiler=machine.compiler_version())
     if asked == "on":
         raise EnvironmentFault(
             f"can't compile: {fault}", hint="--compile off, or install what is missing"
@@ -166,9 +172,16 @@ def restore(
     except EnvironmentFault:
         if request.compile == "on":
             raise
-    keys = ("device", "device_name", "precision", "compiled", "threads")
+    keys = ["device", "device_name", "precision", "compiled", "threads"]
     before, now = ({**r, "device": r["device"].split(":")[0]} for r in (saved, runtime.to_dict()))
-    return runtime, tuple(f"{k} {before[k]} → {now[k]}" for k in keys if before[k] != now[k])
+    if before.get("compiler") and now["compiler"]:
+        keys.append("compiler")
+    return runtime, changes(before, now, keys)
+
+
+def changes(before: dict[str, Any], now: dict[str, Any], keys: Iterable[str]) -> tuple[str, ...]:
+    """Return `key old → new` for each key whose value changed."""
+    return tuple(f"{k} {before.get(k)} → {now[k]}" for k in keys if before.get(k) != now[k])
 
 
 def use_threads(threads: int) -> None:
@@ -183,8 +196,15 @@ def wait_for_device(device: torch.device) -> None:
 
 
 def seed_everything(seed: int, stream: str, epoch: int = 0) -> None:
-    """Seed the global generators (weight initialisation, dropout) from (seed, stream, epoch)."""
-    torch.manual_seed(stream_seed(seed, stream, epoch))
+    """Seed the global generators (weight initialisation, dropout) from (seed, stream, epoch).
+
+    Python's own and NumPy's too, for own networks that draw from them; NumPy takes 32 bits.
+    """
+    value = stream_seed(seed, stream, epoch)
+    torch.manual_seed(value)
+    random.seed(value)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(value % 2**32)
 
 
 def place(model: nn.Module, runtime: Runtime) -> nn.Module:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mnistcli import __version__
 from mnistcli.engine import checkpoint, fused, runtime
 from mnistcli.engine.optim import WeightAverage, build_optimizer, load_optimizer_state
+from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import ArtifactError
 from mnistcli.events import EpochMetrics
@@ -87,7 +88,8 @@ def restore(state: TrainState, saved: dict[str, Any], *, where: str) -> None:
         state.average.vector = average.to(state.average.vector)
     try:
         load_optimizer_state(state.optimizer, training["optimizer"])
-        state.scaler.load_state_dict(training["scaler"])
+        if training["scaler"]:  # empty where the run had no fp16: then the scaler starts afresh
+            state.scaler.load_state_dict(training["scaler"])
     except Exception as error:  # whatever torch raises on what is no state of this optimizer
         raise ArtifactError(
             f"checkpoint's optimizer state does not fit: {error}", where=where
@@ -98,9 +100,7 @@ def _vector(state: TrainState) -> Tensor | None:
     return None if state.average is None else state.average.vector
 
 
-def to_checkpoint(
-    state: TrainState, recipe: Recipe, chosen: Runtime, data: dict[str, str], *, finished: bool
-) -> dict[str, Any]:
+def to_checkpoint(state: TrainState, run: Run, *, finished: bool) -> dict[str, Any]:
     """Return the plain values of a checkpoint; a finished run needs no optimizer state."""
     training = {
         "model": state.model.state_dict(),
@@ -111,11 +111,12 @@ def to_checkpoint(
     payload: dict[str, Any] = checkpoint.to_cpu(
         {
             "format": checkpoint.FORMAT,
-            "model": recipe.model,
-            "recipe": recipe.model_dump(),
-            "runtime": chosen.to_dict(),
+            "model": run.recipe.model,
+            "network": list(run.network),
+            "recipe": run.recipe.model_dump(),
+            "runtime": run.runtime.to_dict(),
             "versions": versions(),
-            "data": data,
+            "data": run.data_hashes,
             "history": [asdict(metrics) for metrics in state.history],
             "weights": state.evaluated.state_dict(),
             "training": None if finished else training,

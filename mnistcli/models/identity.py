@@ -9,7 +9,7 @@ import contextlib
 import copy
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,13 @@ _Numbers = dict[int | None, int]
 
 
 def identity(model: nn.Module) -> str:
-    """Return 16 hexadecimal digits: the start of the SHA-256 of the model's description."""
-    text = "\n".join(describe(model))
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    """Return the digest of the model's description."""
+    return digest(describe(model))
+
+
+def digest(description: Sequence[str]) -> str:
+    """Return 16 hexadecimal digits: the start of the SHA-256 of a description's lines."""
+    return hashlib.sha256("\n".join(description).encode()).hexdigest()[:_DIGITS]
 
 
 def describe(model: nn.Module) -> tuple[str, ...]:

@@ -44,13 +44,11 @@ def create(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def refuse_occupied(folder: Path) -> None:
+def refuse_occupied(folder: Path, *, hint: str = "") -> None:
     """Raise UsageError where a folder holds anything but our own lock or unfinished writes."""
     if any(not is_ours(path) for path in folder.iterdir()):
-        raise UsageError(
-            f"folder is not empty: {folder}",
-            hint=f"--resume {shlex.quote(str(folder))} in place of --out, or another --out",
-        )
+        alone = f"--resume {shlex.quote(str(folder))} in place of --out, or another --out"
+        raise UsageError(f"folder is not empty: {folder}", hint=hint or alone)
 
 
 def create_exclusively(folder: Path) -> bool:
@@ -98,18 +96,16 @@ def lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_locked(folder: Path) -> bool:
-    """Return whether a process holds the folder; nothing is made or written."""
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds a folder's lock, on any machine that shares the folder."""
     try:
         descriptor = os.open(folder / ".lock", os.O_RDONLY)
     except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
     except OSError:
-        return False
+        return True
     finally:
         os.close(descriptor)
     return False
@@ -153,15 +149,17 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write one line of JSON, non-finite numbers as null."""
-    write_atomically(path, (to_json(document) + "\n").encode())
+    """Write one line of JSON, non-finite numbers as null and undecodable names escaped."""
+    write_atomically(path, (to_json(document) + "\n").encode(errors="backslashreplace"))
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or None where there is no readable one."""
+def read_json(path: Path, *, most_bytes: int = 64 * 2**20) -> dict[str, Any] | None:
+    """Return a JSON object, or None where there is no readable one of a bearable size."""
     try:
+        if not path.is_file() or path.stat().st_size > most_bytes:  # a pipe would hang
+            return None
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnistcli.errors import ArtifactError, DivergedError, UsageError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mnistcli.errors import ArtifactError, BusyError, DivergedError, UsageError
 from mnistcli.results import goal, result, runlog
 from mnistcli.results.goal import Limits
 
@@ -15,6 +17,33 @@ Document = dict[str, Any]
 
 SCHEMA = 1
 _FINAL = (0, DivergedError.exit_code)  # what a restart would not change
+_OF_ONE_RUN = (*_FINAL, BusyError.exit_code)
+_STRICT = ConfigDict(strict=True, extra="allow")
+
+
+class _Place(BaseModel):
+    model_config = _STRICT
+
+    seed: int
+    run: str
+
+
+class _Row(_Place):
+    exit_code: int
+
+
+class _Record(BaseModel):
+    """What is relied on when a set's record is read; the rest is shown as it is."""
+
+    model_config = _STRICT
+
+    launch: str
+    recipe_digest: str
+    data: str
+    seeds: list[int]
+    elsewhere: list[_Place] = []
+    rows: list[_Row]
+    exit_code: int | None
 
 
 def set_file(folder: Path) -> Path:
@@ -22,34 +51,18 @@ def set_file(folder: Path) -> Path:
     return folder / "set.json"
 
 
-def run_folder(folder: Path, seeds: Sequence[int], seed: int) -> Path:
-    """Return where a set's run lives: one of several below the set's folder, a single one in it."""
-    return folder / f"s{seed}" if len(seeds) > 1 else folder
+def ends_set(row: Row) -> bool:
+    """Return whether every other run would meet this one's fault, after a restart too."""
+    return row["exit_code"] not in _OF_ONE_RUN
 
 
-def begin(folder: Path, head: Document, *, resume: bool) -> Document:
-    """Return the record that `head` names (launch, recipe_digest, data, seeds), or begin it.
-
-    A restart finds its own; rows of faults that it may mend are left out.
-
-    Raises:
-        UsageError: the folder holds another set or a run, and is not to be resumed.
-    """
-    path = set_file(folder)
-    document = runlog.read_json(path) or {}
-    if document and all(document.get(key) == value for key, value in head.items()):
-        rows = [row for row in document["rows"] if row["exit_code"] in _FINAL]
-        return document | {"exit_code": None, "rows": rows}
-    if not resume:
-        if document:
-            raise UsageError(f"a set of runs is there already: {path}", hint="--resume auto")
-        for seed in head["seeds"]:
-            run = run_folder(folder, head["seeds"], seed)
-            if run.exists():
-                runlog.refuse_occupied(run)
-    runlog.create(folder)
-    document = {"schema": SCHEMA, **head, "exit_code": None, "rows": []}
-    runlog.write_json(path, document)
+def known(folder: Path) -> Document | None:
+    """Return a set's record, or None where there is no readable one."""
+    document = runlog.read_json(set_file(folder))
+    try:
+        _Record.model_validate(document)
+    except ValidationError:
+        return None
     return document
 
 
@@ -59,9 +72,58 @@ def read(folder: Path) -> Document:
     Raises:
         ArtifactError: there is none.
     """
-    document = runlog.read_json(set_file(folder))
+    document = known(folder)
     if document is None:
         raise ArtifactError("a set's record is missing or damaged", where=str(set_file(folder)))
+    return document
+
+
+def find(parent: Path, head: Document) -> Path | None:
+    """Return the folder of the latest unfinished set of this recipe, data and seeds, else of a
+    finished one."""
+    found = []
+    for file in parent.glob("*/set.json"):
+        document = known(file.parent)
+        if document is not None and all(document[key] == value for key, value in head.items()):
+            found.append((document["exit_code"] is None, file.parent.name, file.parent))
+    return max(found)[-1] if found else None
+
+
+def elsewhere(document: Document) -> dict[int, Path]:
+    """Return by seed the folders of runs that the set found outside its own folder.
+
+    A record from a stranger can name no other folder than that of a run.
+    """
+    places = ((one["seed"], Path(one["run"])) for one in document.get("elsewhere", ()))
+    return {seed: path for seed, path in places if (path / "recipe.yaml").is_file()}
+
+
+def begin(folder: Path, head: Document, runs: Mapping[int, Path], *, resume: bool) -> Document:
+    """Return the record that `head` names (launch, recipe_digest, data, seeds), or begin it.
+
+    `runs` are the runs' folders by seed; those outside `folder` are noted. A restart finds its
+    own record; rows of faults that it may mend are left out.
+
+    Raises:
+        UsageError: the folder holds another set or a run, and is not to be resumed.
+    """
+    document = known(folder)
+    if document is not None and all(document[key] == value for key, value in head.items()):
+        final = (row for row in document["rows"] if row["exit_code"] in _FINAL)
+        rows = {row["seed"]: row for row in final if row["seed"] in head["seeds"]}
+        return document | {"exit_code": None, "rows": [*rows.values()]}
+    if not resume:
+        if document is not None:
+            raise UsageError(
+                f"a set of runs is there already: {set_file(folder)}", hint="--resume auto"
+            )
+        for run in filter(Path.exists, runs.values()):
+            runlog.refuse_occupied(run, hint="--resume auto, or another --out")
+    outside = [
+        {"seed": seed, "run": str(run)} for seed, run in runs.items() if folder != run.parent
+    ]
+    document = {"schema": SCHEMA, **head, "elsewhere": outside, "exit_code": None, "rows": []}
+    runlog.write_json(set_file(folder), document)
     return document
 
 
@@ -85,13 +147,21 @@ def results(rows: Sequence[Row], limits: Limits) -> list[dict[str, Any]]:
 def finish(document: Document, limits: Limits, required: Sequence[str]) -> None:
     """Put the rows in the order of the seeds; add the summary and the set's own exit code.
 
-    The code is that of the first run without a result, else 3 where a required gate was missed.
+    The code is that of the fault that ended the set, else of the first run without a result, else
+    3 where a required gate was missed.
     """
     place = {seed: index for index, seed in enumerate(document["seeds"])}
     rows = sorted(document["rows"], key=lambda row: place[row["seed"]])
     found = results(rows, limits)
-    faults = [row["exit_code"] for row in rows if row["exit_code"]]
     missed = any(goal.failures(goal.judge_result(one, limits), required) for one in found)
     document["rows"] = rows
-    document["summary"] = result.summarise(found, limits) if found else None
-    document["exit_code"] = faults[0] if faults else 3 * missed
+    failed = len(document["seeds"]) - len(found)
+    document["summary"] = result.summarise(found, limits, failed=failed) if found else None
+    fault = first_fault(rows)
+    document["exit_code"] = 3 * missed if fault is None else fault["exit_code"]
+
+
+def first_fault(rows: Sequence[Row]) -> Row | None:
+    """Return the row of the fault that ended the set, else of the first run without a result."""
+    faults = [row for row in rows if row["exit_code"]]
+    return next(filter(ends_set, faults), faults[0] if faults else None)

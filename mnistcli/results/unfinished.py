@@ -32,7 +32,7 @@ def why_unfinished(folder: Path, origin: str) -> Unfinished:
     failed = outcome.startswith("diverged") or row.get("exit_code") == DivergedError.exit_code
     done = _epochs_saved(folder)
     why = outcome or row.get("error") or f"{done} of {recipe.epochs} epochs are saved"
-    if runlog.is_locked(folder):
+    if runlog.is_held(folder):
         why = f"still running, {done} of {recipe.epochs} epochs are saved"
     own = [] if recipe.model in MODELS else ["--model", recipe.model]
     resume = shlex.join(["mnistcli", "train", *own, "--resume", str(folder)])

@@ -10,9 +10,18 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from mnistcli import __version__
-from mnistcli.events import BatchFinished, EpochFinished, Event, Notice, RunFinished, RunStarted
+from mnistcli.events import (
+    BatchFinished,
+    EpochFinished,
+    Event,
+    Notice,
+    RowAdded,
+    RunFinished,
+    RunStarted,
+)
 from mnistcli.view import epochs
 from mnistcli.view.output import Output
+from mnistcli.view.runset import news
 from mnistcli.view.tables import Column, fill
 
 # Widest value of each column, so that a row fits below its title before all rows are known.
@@ -62,7 +71,11 @@ class LiveView:
     def _show(self, event: Event) -> None:
         match event:
             case Notice():
-                self._console.print(f"notice: {event.text}", style="magenta", soft_wrap=True)
+                self._say(event.text)
+            case RowAdded():
+                self._end_bar()
+                if (text := news(event.row)) is not None:
+                    self._say(text)
             case RunStarted():
                 self._start(event)
             case BatchFinished():
@@ -110,7 +123,14 @@ class LiveView:
         )
 
     def _finish(self, event: RunFinished) -> None:
+        self._end_bar()
+        if event.stopped_early:
+            self._say("stopped early: patience is over")
+
+    def _end_bar(self) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
-        if event.stopped_early:
-            self._console.print("notice: stopped early: patience is over", style="magenta")
+            self._task = None
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"notice: {text}", style="magenta", soft_wrap=True)

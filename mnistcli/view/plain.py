@@ -5,9 +5,18 @@ from __future__ import annotations
 from types import TracebackType
 
 from mnistcli import __version__
-from mnistcli.events import EpochFinished, EpochMetrics, Event, Notice, RunFinished, RunStarted
+from mnistcli.events import (
+    EpochFinished,
+    EpochMetrics,
+    Event,
+    Notice,
+    RowAdded,
+    RunFinished,
+    RunStarted,
+)
 from mnistcli.view import epochs
 from mnistcli.view.output import Output
+from mnistcli.view.runset import news
 from mnistcli.view.tables import Column, plain_line
 
 _STARTED = [
@@ -40,6 +49,8 @@ class PlainView:
         """Show one event; progress inside an epoch is for terminals only."""
         if isinstance(event, Notice):
             self._output.talk(f"notice: {event.text}")
+        if isinstance(event, RowAdded) and (text := news(event.row)) is not None:
+            self._output.talk(f"notice: {text}")
         if not self._epoch_lines:
             return
         match event:

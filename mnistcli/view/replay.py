@@ -13,7 +13,7 @@ from mnistcli.results.goal import Limits, judge_result
 from mnistcli.results.result import goal
 from mnistcli.view.live import LiveView
 from mnistcli.view.output import Output
-from mnistcli.view.verdict import show_results
+from mnistcli.view.verdict import show_result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +68,7 @@ def terminal_svg(
         view(EpochFinished(metrics, result["epochs"], folder, done))
     checks = judge_result(result, limits)
     shown = result | {"run": folder, "goal": goal(checks)}
-    show_results(output, [shown], [checks], limits)
+    show_result(output, shown, checks)
     svg = screen.export_svg(title="mnistcli", theme=terminal_theme.MONOKAI)
     return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
 

@@ -13,7 +13,13 @@ from mnistcli.results.goal import Check, verdict
 from mnistcli.results.result import code_path
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, integer, percent, plain_line
-from mnistcli.view.verdict import show_caveats, show_goal, show_summary
+from mnistcli.view.verdict import (
+    show_caveats,
+    show_goal,
+    show_result_lines,
+    show_runs,
+    show_summary,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -115,12 +121,34 @@ def show_set(
     document: dict[str, Any],
     results: Sequence[dict[str, Any]],
     checks: Sequence[Sequence[Check]],
+    *,
+    each: bool,
 ) -> None:
-    """Show a set's end: statistics over its runs, what weakens them, and the result line."""
+    """Show a set's end: statistics over its runs, what weakens them, and the result line.
+
+    `each` shows a row for each run, and has a result line for each: nothing else has told of them.
+    """
+    known = {result["seed"]: result for result in results}
+    runs = [known.get(row["seed"], row) for row in document["rows"]]
+    if each:
+        show_runs(output, runs)
     if len(document["seeds"]) == 1 and results:
         show_goal(output, checks[0])
     elif results:
         show_summary(output, document["summary"])
+    if each:
+        show_result_lines(output, runs, document["model"])
+    else:
+        output.result(_result_line(document, results, checks))
+    if results:
+        show_caveats(output, results[0])
+
+
+def _result_line(
+    document: dict[str, Any],
+    results: Sequence[dict[str, Any]],
+    checks: Sequence[Sequence[Check]],
+) -> str:
     verdicts = {verdict(one) for one in checks}
     whole = len(results) == len(document["seeds"])
     undecided = "UNKNOWN" if "UNKNOWN" in verdicts else "PASS"
@@ -132,9 +160,14 @@ def show_set(
         "exit_code": document["exit_code"],
         "set": document["path"],
     }
-    output.result(plain_line("result", [Column(key, key) for key in values], values))
-    if results:
-        show_caveats(output, results[0])
+    return plain_line("result", [Column(key, key) for key in values], values)
+
+
+def news(row: dict[str, Any]) -> str | None:
+    """Return what a view that shows epochs says of a run that is over, where they do not tell."""
+    if row["exit_code"]:
+        return f"seed {row['seed']} has no result (exit code {row['exit_code']}): {row['error']}"
+    return f"already finished: {row['run']}" if row["status"] == "kept" else None
 
 
 def _headline(event: SetStarted) -> str:
@@ -144,10 +177,15 @@ def _headline(event: SetStarted) -> str:
     threads = f" · {number} thread{'s' * (number > 1)} a rank" if chosen["device"] == "cpu" else ""
     restarts = f" · restart {event.restarts}" if event.restarts else ""
     return (
-        f"mnistcli {__version__} · {event.model} · {event.runs} runs on {event.ranks} ranks · "
+        f"mnistcli {__version__} · {event.model} · {_count(event.runs, 'run')} on "
+        f"{_count(event.ranks, 'rank')} · "
         f"{chosen['device_name']}{threads} · {chosen['precision']} · {code_path(chosen)} · "
         f"recipe {event.recipe}{changes}{restarts}"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

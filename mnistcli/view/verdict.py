@@ -1,17 +1,17 @@
-"""The end of a run: the goal's table, a row a seed, and the result line."""
+"""The end of a run: the goal's table, a row for each seed, and the result line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from mnistcli.results.goal import Check, Limits
-from mnistcli.results.result import summarise
+from mnistcli.results.goal import Check
 from mnistcli.view.epochs import closing, sparkline
 from mnistcli.view.output import Output
 from mnistcli.view.tables import (
     Column,
     fill,
+    integer,
     interval,
     percent,
     plain_interval,
@@ -44,14 +44,16 @@ _GOAL = [
 ]
 _SEEDS = [
     Column("seed", "seed"),
-    Column("correct", "correct", lambda v: f"{v:,}"),
+    Column("correct", "correct", integer),
     Column("accuracy", "last epoch", percent, lambda v: f"{100 * v:.2f}"),
     Column("best", "best (picked)", percent, lambda v: f"{100 * v:.2f}", rank=1),
     Column("verdict", "goal", left=True),
+    Column("exit_code", "exit code", lambda v: str(v or "")),
+    Column("error", ""),  # on a terminal below the table
     Column(
         "course",
         "accuracy by epoch",
-        sparkline,
+        lambda v: sparkline(v) if v else "",
         lambda v: ",".join(map(str, v)),
         rank=2,
         left=True,
@@ -59,27 +61,35 @@ _SEEDS = [
 ]
 
 
-def show_results(
-    output: Output,
-    results: Sequence[dict[str, Any]],
-    checks: Sequence[Sequence[Check]],
-    limits: Limits,
-) -> None:
-    """Show one run's verdict, or several runs' table and summary, and what weakens the figures."""
-    if len(results) == 1:
-        show_goal(output, checks[0])
-        _show_course(output, results[0])
-    else:
-        _show_seeds(output, results)
-        show_summary(output, summarise(results, limits))
-    for result in results:
-        output.result(_result_line(result))
-    show_caveats(output, results[0])
+def show_result(output: Output, result: dict[str, Any], checks: Sequence[Check]) -> None:
+    """Show one run's verdict, and what weakens its figures."""
+    show_goal(output, checks)
+    _show_course(output, result)
+    output.result(_result_line(result))
+    show_caveats(output, result)
+
+
+def show_runs(output: Output, runs: Sequence[dict[str, Any]]) -> None:
+    """Show a row a seed; `runs` are results, or rows of a set's record without one."""
+    rows = [_seed_row(run) for run in runs]
+    columns = [column for column in _SEEDS if column.title or not output.live]
+    print_table(output, columns, rows, title="", kind="seed")
+    for row in rows:
+        if row.get("error") and output.live and not output.quiet:
+            text = f"seed {row['seed']} has no result: {row['error']}"
+            output.console().print(text, style="red", soft_wrap=True)
+
+
+def show_result_lines(output: Output, runs: Sequence[dict[str, Any]], model: str) -> None:
+    """Write a result line for each run, with a result or without."""
+    for run in runs:
+        output.result(_result_line(run) if "last" in run else _failure_line(run, model))
 
 
 def show_summary(output: Output, summary: dict[str, Any]) -> None:
     """Show the statistics over several runs."""
-    print_table(output, _SUMMARY, [summary], title="", kind="summary")
+    shown = summary | {"failed": summary.get("failed") or None}
+    print_table(output, _SUMMARY, [shown], title="", kind="summary")
 
 
 def show_caveats(output: Output, result: dict[str, Any]) -> None:
@@ -111,6 +121,7 @@ def _show_course(output: Output, result: dict[str, Any]) -> None:
 
 _SUMMARY = [
     Column("n", "n"),
+    Column("failed", "without result"),
     Column("mean", "mean", thousandths, lambda v: f"{100 * v:.3f}"),
     Column("interval", "95 % interval", interval, lambda v: plain_interval(v, 3)),
     Column("sd", "sd", thousandths, lambda v: f"{100 * v:.3f}"),
@@ -121,19 +132,24 @@ _SUMMARY = [
 ]
 
 
-def _show_seeds(output: Output, results: Sequence[dict[str, Any]]) -> None:
-    rows = [
-        {
-            "seed": result["seed"],
-            "correct": result["last"]["correct"],
-            "accuracy": result["last"]["accuracy"],
-            "best": result["best"]["accuracy"],
-            "verdict": result["goal"]["verdict"],
-            "course": result["correct_by_epoch"],
-        }
-        for result in results
-    ]
-    print_table(output, _SEEDS, rows, title="", kind="seed")
+def _seed_row(run: dict[str, Any]) -> dict[str, Any]:
+    if "last" not in run:
+        return {key: run[key] for key in ("seed", "exit_code", "error")} | {"verdict": "FAIL"}
+    return {
+        "seed": run["seed"],
+        "correct": run["last"]["correct"],
+        "accuracy": run["last"]["accuracy"],
+        "best": run["best"]["accuracy"],
+        "verdict": run["goal"]["verdict"],
+        "course": run["correct_by_epoch"],
+    }
+
+
+def _failure_line(row: dict[str, Any], model: str) -> str:
+    values = {"verdict": "FAIL", "model": model} | {
+        key: row[key] for key in ("seed", "exit_code", "error", "run")
+    }
+    return plain_line("result", [Column(key, key) for key in values], values)
 
 
 def _result_line(result: dict[str, Any]) -> str:
