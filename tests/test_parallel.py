@@ -27,7 +27,7 @@ def test_a_restart_finds_nothing_of_the_start_before_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(parallel, "rendezvous", lambda *_, **__: iter([(kept, 0, 2)]))
     for _ in range(2):
         with ThreadPoolExecutor(2) as pool:
-            places = [Ranks(rank, 2, rank, 2) for rank in (1, 0)]
+            places = [Ranks(rank, 2, rank, 2, "launch") for rank in (1, 0)]
             first, second = pool.map(parallel.join, places)
         assert next(parallel.claims(first, 3)) == 0
         assert list(parallel.claims(second, 3)) == [1, 2]

@@ -44,7 +44,7 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
         state.history.append(_metrics(run, state, step.sums, result, lr, seconds))
         keep_epoch(run, state)
         if (signum := run.should_stop()) is not None:
-            raise Interrupted(signum, what=f"stopped after epoch {epoch}, {epoch} epochs saved")
+            raise Interrupted(signum, what=f"stopped after epoch {epoch}, {_saved(epoch)}")
     run.emit(RunFinished(tuple(state.history), state.epochs_done < run.recipe.epochs))
     return result
 
@@ -66,8 +66,12 @@ def _train_epoch(run: Run, state: TrainState, epoch: int, step: Step) -> float:
             _check_finite(run, sums, batches, accuracies)
             run.emit(_progress(epoch, index, batches, size, sums, time.monotonic() - started))
         if (signum := run.should_stop()) is not None:
-            raise Interrupted(signum, what=f"stopped in epoch {epoch}, {epoch - 1} epochs saved")
+            raise Interrupted(signum, what=f"stopped in epoch {epoch}, {_saved(epoch - 1)}")
     return lr
+
+
+def _saved(epochs: int) -> str:
+    return f"{epochs} epoch{'s' * (epochs != 1)} saved"
 
 
 def _check_finite(run: Run, sums: Sums, batches: int, accuracies: Sequence[float]) -> None:
