@@ -1,3 +1,3 @@
 """mnistcli: train, audit, evaluate and compare very small MNIST networks."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -14,7 +14,7 @@ from mnistcli.engine import checkpoint, ranks, runtime, state
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.events import Emit, Notice
-from mnistcli.models import contract
+from mnistcli.models import contract, own
 from mnistcli.models.identity import describe
 from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
@@ -119,9 +119,10 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
     from one process and from many.
     """
     model = build(plan.entry, plan.recipe.model_args)  # a broken one is found before all else
-    network = describe(model)
     chosen = runtime.decide(plan.request)
     _check_network(plan, model, chosen)
+    with own.faults(plan.entry, "fails on a few pictures"):
+        network = describe(model)
     dataset = mnist.load(plan.data_dir)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
     chosen = runtime.choose_compile(
