@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from mnistcli.engine import parallel
+from mnistcli.engine import meeting
 from mnistcli.errors import Interrupted
 from mnistcli.events import RowAdded, SetStarted
 from mnistcli.results import runlog, setlog
@@ -57,7 +57,7 @@ class Ledger:
 
     def collect(self) -> None:
         """Take in what was posted since: write it and show it."""
-        for text in parallel.posted(self._store, self._seen):
+        for text in meeting.posted(self._store, self._seen):
             self._seen += 1
             row: Row = json.loads(text)
             if row["seed"] in self.todo():  # else given up, and finished after all
@@ -71,7 +71,7 @@ class Ledger:
         self.collect()
         looked = time.monotonic()
         held = dict.fromkeys(self.todo(), looked)
-        while self.todo() and not parallel.ended(self._store):
+        while self.todo() and not meeting.ended(self._store):
             if (signum := self._outside.should_stop()) is not None:
                 raise Interrupted(signum)
             time.sleep(_POLL_SECONDS)
@@ -98,8 +98,8 @@ class Ledger:
             elif now - held[seed] > _LOST_SECONDS:
                 row = {"seed": seed, "status": "failed", "exit_code": 1, "error": _LOST}
                 row |= {"hint": "train this seed alone: --seed", "run": str(folder)}
-                parallel.post(self._store, runlog.to_json(row))
-                parallel.end(self._store)
+                meeting.post(self._store, runlog.to_json(row))
+                meeting.end(self._store)
 
     def _write(self) -> None:
         assert self._plan.out is not None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mnistcli.engine.ranks import Ranks
 from mnistcli.errors import BusyError, DivergedError, SetError
 from mnistcli.events import Notice
 from mnistcli.experiment import run_one
+from mnistcli.models.registry import file_name
 from mnistcli.results import setlog
 from mnistcli.results.comparison import MNIST_DIGEST, device_kind
 from mnistcli.results.gather import published
@@ -37,7 +39,9 @@ def complete(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
     missing = tuple(seed for seed in plan.seeds if seed not in known)
     found = [known[seed] for seed in plan.seeds if seed in known]
     if missing:
-        found += _train(replace(plan, seeds=missing, out=None, resume="auto"), outside, found)
+        trained = _train(replace(plan, seeds=missing, out=None, resume="auto"), outside, found)
+        below = str(Path("checkpoints", file_name(plan.recipe.model)).resolve())
+        found += [one | {"origin": below} for one in trained]  # in whatever folder below it
     return found
 
 

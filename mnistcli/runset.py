@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mnistcli.engine import parallel
+from mnistcli.engine import meeting, parallel
 from mnistcli.engine.ranks import Ranks
 from mnistcli.errors import (
     ArtifactError,
@@ -52,11 +52,11 @@ def run_set(plan: Plan, outside: Outside, place: Ranks) -> Plan:
         EnvironmentFault: the ranks do not share the folder, or the launcher is gone.
     """
     setting = prepare(plan, outside)
-    store = parallel.join(place)
+    store = meeting.join(place)
     if place.leads:
         return _lead(placed(plan, setting), setting, place, store)
     assert plan.out is not None
-    shared = json.loads(parallel.read(store, "shared"))
+    shared = json.loads(meeting.read(store, "shared"))
     if plan.parallel == "runs" and not setlog.set_file(plan.out).exists():
         raise EnvironmentFault(
             f"the first rank's folder is not here: {plan.out}", hint="share --out between machines"
@@ -64,7 +64,7 @@ def run_set(plan: Plan, outside: Outside, place: Ranks) -> Plan:
     plan = replace(plan, elsewhere=setlog.elsewhere(shared))
 
     def heed() -> None:
-        parallel.posted(store, sys.maxsize)  # raises where the launcher, and its store, is gone
+        meeting.posted(store, sys.maxsize)  # raises where the launcher, and its store, is gone
         _stop_at_end(store)
 
     with contextlib.suppress(SetEnded):
@@ -113,7 +113,7 @@ def _take_part(
     """Train this rank's share of the runs, or its slice of each; deliver a row for each run."""
     plan = replace(plan, resume="auto")  # `open_set` has refused what must not be continued
     if plan.parallel == "runs":
-        for index in parallel.claims(store, len(todo)):
+        for index in meeting.claims(store, len(todo)):
             deliver(attempt(plan, todo[index], setting, place.rank))
         return
     with parallel.grouped(place, store, setting.runtime.torch_device) as group:
@@ -122,7 +122,7 @@ def _take_part(
             follow(plan, setting)
             return
         for seed in todo:
-            if not parallel.ended(store):
+            if not meeting.ended(store):
                 deliver(attempt(plan, seed, setting, place.rank))
         group.first(lambda: None)
 
@@ -166,15 +166,15 @@ def _posting(store: Store) -> Callable[[Row], None]:
     """Return what posts a row for the first rank, and ends the set where the row says so."""
 
     def deliver(row: Row) -> None:
-        parallel.post(store, runlog.to_json(row))
+        meeting.post(store, runlog.to_json(row))
         if setlog.ends_set(row):
-            parallel.end(store)
+            meeting.end(store)
 
     return deliver
 
 
 def _stop_at_end(store: Store) -> None:
-    if parallel.ended(store):
+    if meeting.ended(store):
         raise SetEnded("another run's fault ended the set")
 
 

@@ -222,7 +222,7 @@ def test_row_12_another_model_is_named_with_the_first_bad_key(other: str, cli: C
 
 HISTORY = checkpoint.read(GOOD)["history"]
 ODD: dict[str, dict[str, Any]] = {
-    "newer than": {"format": 2},
+    "newer than": {"format": checkpoint.FORMAT + 1},
     "not a checkpoint of mnistcli": {"format": True},
     "recipe: Input": {"recipe": []},
     "recipe.epochs": {"recipe": checkpoint.read(GOOD)["recipe"] | {"epochs": "15"}},

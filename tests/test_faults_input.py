@@ -196,4 +196,4 @@ def test_row_18_running_out_of_memory_is_said_and_changes_no_batch_size(
     error = document(done.stdout)["error"]
     assert "out of memory" in error["what"]
     assert error["hint"] == "lower --batch-size"
-    assert load(str(tmp_path / "run" / "recipe.yaml")).batch_size == load("v3").batch_size
+    assert not (tmp_path / "run").exists()

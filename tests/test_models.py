@@ -83,11 +83,10 @@ def test_the_activation_is_an_argument() -> None:
         network("v6", activation="tanh")
 
 
-def test_no_default_in_code_decides_a_packaged_network() -> None:
-    with pytest.raises(UsageError, match="v4 needs stages, activation"):
-        network("v4")
-    with pytest.raises(UsageError, match="v3 needs dropout"):
-        network("v3")
+@pytest.mark.parametrize(("name", "needed"), [("v4", "stages, activation"), ("v3", "dropout")])
+def test_no_default_in_code_decides_a_packaged_network(name: str, needed: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} needs {needed}"):
+        build(MODELS[name], dict[str, str]())
 
 
 OWN = """

@@ -173,3 +173,59 @@ def test_an_installed_entry_point_is_a_model(
     assert cli("evaluate", run, *data).returncode == 2
     assert cli("evaluate", run, "--model", "theirs", *data).returncode == 0
     assert "'theirs'" in cli("summary", "their").stderr
+
+
+EDITED = """
+from torch import nn
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.ReLU(), nn.Linear(12, 10))
+"""
+
+
+@pytest.fixture
+def begun(tmp_path: Path, tiny_data: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A line whose run of an own network is finished, from the folder of its file."""
+    (tmp_path / "net.py").write_text(EDITED)
+    monkeypatch.chdir(tmp_path)
+    line = ["train", "--epochs", "1", "--batch-size", "32", "--no-plots", "--threads", "1"]
+    line += ["--data-dir", str(tiny_data), "--out", str(tmp_path / "run"), "--resume", "auto"]
+    assert cli(*line, "--model", "net.py:net").returncode == 0
+    return line
+
+
+def test_a_run_goes_on_by_another_spelling_of_its_networks_path(
+    begun: list[str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    for spelling in ("../net.py:net", f"{tmp_path / 'net.py'}:net"):
+        done = cli(*begun, "--model", spelling)
+        assert (done.returncode, "already finished" in done.stderr) == (0, True), done.stderr
+
+
+def test_an_edited_network_is_refused_with_what_differs(
+    begun: list[str], cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(EDITED.replace("ReLU", "GELU"))
+    done = cli(*begun, "--model", "net.py:net")
+    assert done.returncode == 2
+    assert "ReLU" in done.stderr.partition(", now ")[0]
+    assert "GELU" in done.stderr.partition(", now ")[2]
+    (tmp_path / "net.py").write_text(f"# a comment\n{EDITED}")
+    assert cli(*begun, "--model", "net.py:net").returncode == 0
+
+
+def test_an_own_network_learns_from_the_labels_alone_unless_asked(
+    begun: list[str], cli: Cli
+) -> None:
+    printed = [*begun[:3], "--model", "net.py:net", "--print-recipe", "--json"]
+    recipes = [
+        document(cli(*printed, *words).stdout)["recipe"]
+        for words in ([], ["--teacher", "teacher"], ["--recipe", "v3", "--no-teacher"])
+    ]
+    taught = [one["distillation"] and one["distillation"]["teacher"] for one in recipes]
+    assert taught == [None, "teacher", None]
+    assert [one["optim"]["name"] for one in recipes] == ["sgd", "sgd", "muon"]
+    both = cli(*printed, "--teacher", "teacher", "--no-teacher")
+    assert both.returncode == 2

@@ -10,6 +10,8 @@ import pytest
 from mnistcli import recipe
 from mnistcli.errors import UsageError
 from mnistcli.files import packaged
+from mnistcli.models.identity import identity
+from mnistcli.models.registry import MODELS, build
 from mnistcli.results.gather import published
 
 
@@ -94,6 +96,15 @@ def test_a_record_is_known_by_its_recipes_values_whatever_digest_its_run_wrote()
     known = {r["recipe_digest"]: r["recipe"] for r in published() if r["seed"] == 0}
     digests = {recipe.load(name).digest() for name in ("v4", "earlier/v4")}
     assert {known[digest] for digest in digests} == {"v4", "earlier/v4"}
+
+
+def test_a_record_names_the_network_that_its_recipe_builds() -> None:
+    known = {(r["model"], json.dumps(r["recipe_values"]["model_args"])): r for r in published()}
+    assert len(known) > 15
+    for (model, arguments), record in known.items():
+        network = build(MODELS[model], json.loads(arguments))
+        assert record["network"] == identity(network)
+        assert record["parameters"] == sum(p.numel() for p in network.parameters())
 
 
 def test_another_network_brings_the_arguments_of_its_own_recipe() -> None:

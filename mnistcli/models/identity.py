@@ -41,7 +41,8 @@ def describe(model: nn.Module) -> tuple[str, ...]:
     one, with its arguments. `%3` is the third result; a parameter or buffer has its own name.
     It runs one picture in evaluation and two in training, on a copy on the CPU and from fixed
     states of the generators of Python, NumPy and torch. The caller's model and generators stay as
-    they are; what the network raises passes through.
+    they are. What the network raises in evaluation passes through; where it does not train on two
+    pictures, training is not seen.
 
     Not seen: the values of tensors, and what a scripted function or a network's own generator
     does. A number that forward reads out of a tensor (`.item()`) is an argument like any other:
@@ -50,7 +51,11 @@ def describe(model: nn.Module) -> tuple[str, ...]:
     """
     twin = _copy(model)
     with _fixed_draws(), torch.no_grad():
-        evaluation, training = _lines(twin.eval(), 1), _lines(twin.train(), 2)
+        evaluation = _lines(twin.eval(), 1)
+        try:
+            training = _lines(twin.train(), 2)
+        except Exception as error:  # such as a network that trains on whole fours of pictures
+            training = [f"not seen: {type(error).__name__}"]
     return ("evaluation", *evaluation, "training", *training, "tensors", *_tensors(model))
 
 
