@@ -150,7 +150,7 @@ def test_row_16_every_problem_comes_at_once(
     monkeypatch.chdir(tmp_path)
     wrong = {
         "epochs": "true", "batch_size": "-1", "optim.lr": ".nan", "optim.momentun": "0.9",
-        "ema_decay": "fast", "augment.shear_degrees": "-.inf", "schedule.name": "step",
+        "ema_decay": "fast", "augment.shear_degrees": "-.inf", "schedule.name": "stair",
     }  # fmt: skip
     settings = [word for key, value in wrong.items() for word in ("--set", f"{key}={value}")]
     done = cli("train", "--model", "v3", *settings)
