@@ -81,9 +81,9 @@ def expand(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 def apply(values: dict[str, Any], changes: Sequence[tuple[str, Any]]) -> None:
     """Write changes by dotted key into a recipe's plain values; of equal keys the last one wins.
 
-    Another optim.name or schedule.name keeps the fields that both kinds have, but lr and
-    weight_decay, and takes DEFAULTS for the rest; `augment=null` sets all ranges to 0. Kinds and
-    whole sections come first, so that what is given beside them wins.
+    A new optim.name or schedule.name keeps the values that both kinds have, except lr and
+    weight_decay; the rest are DEFAULTS. `augment=null` sets all ranges to 0. Kinds and whole
+    sections come first, so that what is given beside them wins.
 
     Raises:
         UsageError: a key goes below a value that has no keys.
