@@ -99,6 +99,7 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
     build(plan.entry, plan.recipe.model_args)  # a broken network is found before anything is made
     chosen = runtime.decide(plan.request)
     dataset = mnist.load(plan.data_dir)
+    mnist.check_batch(dataset, plan.recipe.batch_size, validation=plan.recipe.validation)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
     chosen = runtime.choose_compile(
         chosen, plan.request.compile, images_to_train=images, **plan.kind_of_run
