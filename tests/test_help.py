@@ -75,6 +75,19 @@ def test_what_people_type_is_understood_or_explained(line: str, expected: str, c
     assert len(done.stderr) < 6_000
 
 
+def test_a_mistake_is_told_before_torch_is_imported() -> None:
+    lines = (
+        "evaluate v3 --target 0.99", "train v3 --set lr=1", "train v3 --model v4",
+        "summary v3 --set epochs=3", "train plain/v3", "train v3 --set seed=1 --seeds 0-2",
+    )  # fmt: skip
+    program = (
+        "import sys; from mnistcli.cli.app import run; "
+        f"codes = [run(line.split()) for line in {lines!r}]; print('torch' in sys.modules, *codes)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False 2 2 2 2 2 2"
+
+
 def test_a_network_is_named_by_its_place_or_by_its_option(cli: Cli) -> None:
     documents = [
         document(cli("train", *words.split(), "--print-recipe", "--json").stdout)
@@ -194,6 +207,7 @@ def complete(words: str) -> list[str]:
     ("words", "expected"),
     [
         ("tr", {"train"}),
+        ("train v", {"v1", "v2", "v3", "v4", "v5", "v6"}),
         ("train --model v", {"v1", "v2", "v3", "v4", "v5", "v6"}),
         ("train --model v3 --recipe base", {"baseline/v1", "baseline/v2", "baseline/v3"}),
         ("train --model v3 --require ep", {"epochs"}),

@@ -87,3 +87,17 @@ def test_a_teacher_brings_weight_and_temperature() -> None:
 def test_a_value_given_by_its_option_too_is_refused(setting: str, option: str) -> None:
     with pytest.raises(UsageError, match="by --set and by its own option"):
         recipe.load("v3", settings=[setting], options={option: None})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["optim.name=adamw", "optim.lr=0.2", "optim.weight_decay=1e-4"],
+        ["schedule={name: step, milestones: [8, 12]}"],
+        ["schedule=step", "distillation=null", "augment=null"],
+    ],
+)
+def test_the_differences_given_as_settings_make_the_same_recipe(settings: list[str]) -> None:
+    changed = recipe.load("v3", settings=settings)
+    said = recipe.differences(recipe.load("v3"), changed)
+    assert recipe.load("v3", settings=said) == changed

@@ -115,15 +115,21 @@ def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
 def differences(old: Recipe, new: Recipe) -> tuple[str, ...]:
     """Return `key=new value` for every leaf in which two recipes differ; an empty one is null.
 
-    What only the old kind of a section has goes unsaid: the new `name` implies it.
+    Where a section is of another kind, all that the new kind has: so `--set` makes `new` of `old`.
+    What only the old kind has goes unsaid.
     """
     before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
     said = {*after, *(key.partition(".")[0] for key in after)}
     gone = [key for key in before if key not in said and key.startswith("model_args.")]
+    other_kind = tuple(
+        f"{section}."
+        for section in kinds.DEFAULTS
+        if before[f"{section}.name"] != after[f"{section}.name"]
+    )
     return tuple(
         f"{key}={_shown(after.get(key, '(absent)'))}"
         for key in [*after, *gone]
-        if before.get(key, _ABSENT) != after.get(key, _ABSENT)
+        if key.startswith(other_kind) or before.get(key, _ABSENT) != after.get(key, _ABSENT)
     )
 
 
