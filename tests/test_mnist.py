@@ -103,15 +103,17 @@ def test_of_two_sets_none_is_guessed(tiny_data: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_looked_for_and_what_was_found_is_said(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no file is there"):
+    with pytest.raises(ArtifactError, match="the folder has no file"):
         mnist.load(tmp_path)
-    with pytest.raises(ArtifactError, match="no folder"):
+    with pytest.raises(ArtifactError, match="no such folder"):
         mnist.load(tmp_path / "absent")
     put(tmp_path, tiny_data, "{part}-{kind}-ubyte")
     (tmp_path / "test-labels-idx1-ubyte").rename(tmp_path / "labels.csv")
     with pytest.raises(ArtifactError) as caught:
         mnist.load(tmp_path)
-    assert caught.value.what.startswith("t10k-labels-idx1-ubyte (or .gz) not found: found labels")
+    assert caught.value.what.startswith(
+        "t10k-labels-idx1-ubyte (or .gz) not found; the folder has labels"
+    )
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,9 @@ def _missing(folder: Path) -> ArtifactError:
     lacking = ", ".join(name for name in NAMES if name not in best)
     names = sorted(islice(_entries(folder), 1000))
     shown = ", ".join(names[:_MOST_NAMES]) + (" and more" if len(names) > _MOST_NAMES else "")
-    there = f"found {shown}" if names else "no file is there" if folder.is_dir() else "no folder"
-    hint = "--data-dir takes a folder with the four IDX files; the default is packaged"
-    what = f"{lacking} (or .gz) not found: {there}"
+    there = f"the folder has {shown}" if names else "the folder has no file"
+    what = f"{lacking} (or .gz) not found; {there if folder.is_dir() else 'no such folder'}"
+    hint = "a folder with the four IDX files or torchvision's root; without --data-dir: MNIST"
     return ArtifactError(what, where=str(folder), hint=hint)
 
 

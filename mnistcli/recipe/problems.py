@@ -62,8 +62,8 @@ def _explain(problem: ErrorDetails, values: dict[str, Any]) -> str:
     if kind == "union_tag_not_found":
         return f"{dotted}.name: missing"
     if kind == "union_tag_invalid":
-        name = str(problem["ctx"]["tag"])
-        return f"{dotted}.name: unknown name {_shown(name)}, {nearest(name, _names(dotted))}"
+        name = got["name"]
+        return f"{dotted}.name: unknown name {_shown(name)}, {nearest(str(name), _names(dotted))}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if _TYPES.get(kind) == "section":
         message = "should be keys with values"
@@ -84,6 +84,8 @@ def _shown(value: Any) -> str:
 
 def _meant(kind: str, loc: Sequence[str], value: Any) -> str:
     """Return ", did you mean …?" where a value of another type suggests one."""
+    if kind == "list_type" and isinstance(value, int | str):
+        return f", did you mean [{value}]?"
     if kind not in _TYPES or not isinstance(value, str | bool | float):
         return ""
     field = Recipe.model_fields[loc[0]].annotation if len(loc) == 1 else None
@@ -104,7 +106,7 @@ def _nearest_key(loc: Sequence[str], values: dict[str, Any]) -> str:
         for key in {key: None for kind in kinds for key in kind.model_fields}:
             known.setdefault(key, []).append(f"{other}.{key}")
     known |= {key: [key] for key in beside}
-    if match := get_close_matches(wrong, known, n=1, cutoff=0.5):
+    if match := get_close_matches(wrong.lower(), known, n=1, cutoff=0.5):
         return f"did you mean {' or '.join(map(repr, known[match[0]][:3]))}?"
     return nearest(wrong, beside)
 
