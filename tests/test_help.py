@@ -57,7 +57,7 @@ def test_help_fits_80_columns_and_begins_with_a_verb(
         ("train v3 --target 0.994", "--target 99.4?"),
         ("evaluate v3 --target 1.0", "means 1.0 %"),
         ("train v3 --set seed=5 --seeds 0-2", "--set seed=…"),
-        ("train v3 --seed 5 --seeds 0-2", "--seed or"),
+        ("train v3 --seed 5 --seeds 0-2", "exclude each other"),
         ("train v3 --seeds 0-" + "9" * 5000, "can't read seeds"),
         ("train v3 --seeds ٣", "can't read seeds"),
         ("train v3 --teacher v4 --set distillation.teacher=v6", "by its own option"),

@@ -107,7 +107,7 @@ def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, 
     if text is None:
         return (recipe.seed,)
     if not alone:
-        what = "--seeds says which seeds to run, and --seed or --set seed=… another one"
+        what = "--seed (or --set seed=…) and --seeds exclude each other"
         raise UsageError(what, hint="--seeds 0-4")
     seeds: list[int] = []
     for part in text.split(","):
