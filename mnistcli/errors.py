@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_MOST_NAMES = 3
+
 
 _OF_THE_MACHINE = ("OutOfMemoryError", "DistBackendError", "DistNetworkError", "DistStoreError")
 
@@ -112,8 +114,14 @@ def is_of_the_machine(error: BaseException) -> bool:
     return "can't allocate memory" in said or "gloo" in said
 
 
-def nearest(wrong: str, valid: Iterable[str]) -> str:
-    """Return "did you mean …?" for the nearest valid name, or the list of valid names."""
+def nearest(wrong: str, valid: Iterable[str], *, rest: str = "") -> str:
+    """Return "did you mean …?" for the nearest valid name; where none is near, three of them.
+
+    `rest` says where to see the others.
+    """
     names = sorted(valid)
-    matches = get_close_matches(wrong, names, n=1, cutoff=0.5)
-    return f"did you mean {matches[0]!r}?" if matches else f"valid: {', '.join(names)}"
+    if matches := get_close_matches(wrong, names, n=1, cutoff=0.5):
+        return f"did you mean {matches[0]!r}?"
+    shown, more = names[:_MOST_NAMES], len(names) - _MOST_NAMES
+    others = f" and {more} more{f' in {rest}' if rest else ''}" if more > 0 else ""
+    return f"valid: {', '.join(shown)}{others}"

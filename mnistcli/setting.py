@@ -124,6 +124,7 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
     with own.faults(plan.entry, "fails on a few pictures"):
         network = describe(model)
     dataset = mnist.load(plan.data_dir)
+    mnist.check_batch(dataset, plan.recipe.batch_size, validation=plan.recipe.validation)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
     chosen = runtime.choose_compile(
         chosen, plan.request.compile, images_to_train=images, **plan.kind_of_run

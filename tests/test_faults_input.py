@@ -150,7 +150,7 @@ def test_row_16_every_problem_comes_at_once(
     monkeypatch.chdir(tmp_path)
     wrong = {
         "epochs": "true", "batch_size": "-1", "optim.lr": ".nan", "optim.momentun": "0.9",
-        "ema_decay": "fast", "augment.shear_degrees": "-.inf", "schedule.name": "step",
+        "ema_decay": "fast", "augment.shear_degrees": "-.inf", "schedule.name": "stair",
     }  # fmt: skip
     settings = [word for key, value in wrong.items() for word in ("--set", f"{key}={value}")]
     done = cli("train", "--model", "v3", *settings)
@@ -186,11 +186,11 @@ class Hungry(torch.nn.Module):
 
 
 def test_row_18_running_out_of_memory_is_said_and_changes_no_batch_size(
-    cli: Cli, tiny_data: Path, tmp_path: Path
+    cli: Cli, small_data: Path, tmp_path: Path
 ) -> None:
     """A petabyte that no machine has: the allocator's own error."""
     (tmp_path / "net.py").write_text(HUNGRY)
-    words = ["--model", f"{tmp_path / 'net.py'}:Hungry", "--data-dir", str(tiny_data)]
+    words = ["--model", f"{tmp_path / 'net.py'}:Hungry", "--data-dir", str(small_data)]
     done = cli("train", *words, "--out", str(tmp_path / "run"), "--json")
     assert done.returncode == 5
     error = document(done.stdout)["error"]

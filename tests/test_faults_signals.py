@@ -99,7 +99,17 @@ def test_row_3_sigterm_ends_a_compilation_and_the_compilers(
 ) -> None:
     if isinstance(fault := fused.compile_kernels(), str):
         pytest.skip(fault)
-    words = ["train", "--model", "v1", "--compile", "on", "--data-dir", str(tiny_data)]
+    words = [
+        "train",
+        "--model",
+        "v1",
+        "--compile",
+        "on",
+        "--batch-size",
+        "32",
+        "--data-dir",
+        str(tiny_data),
+    ]
     process = spawn(*words, "--out", str(tmp_path / "run"))
     while not names_of(below := set(signals.descendants(process.pid))) & {"cc1plus"}:
         assert process.poll() is None, process.communicate()

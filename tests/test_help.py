@@ -37,6 +37,78 @@ def test_help_shows_every_default(command: str, cli: Cli, monkeypatch: pytest.Mo
     assert not [text for text in valued if "[default: " not in text]
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns_and_begins_with_a_verb(
+    command: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli(*command.split(), "--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    first = next(line.split() for line in lines if line.strip() and "Usage:" not in line)
+    verbs = "Train, Train Count Evaluate Compare Read Write Measure Check"
+    assert first[0] in verbs.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("train v3 --model v4", "MODEL is 'v3', and --model is 'v4'"),
+        ("train baseline/v3", "--recipe baseline/v3"),
+        ("train v3 --target 0.994", "--target 99.4?"),
+        ("evaluate v3 --target 1.0", "means 1.0 %"),
+        ("train v3 --set seed=5 --seeds 0-2", "--set seed=…"),
+        ("train v3 --seed 5 --seeds 0-2", "exclude each other"),
+        ("train v3 --seeds 0-" + "9" * 5000, "can't read seeds"),
+        ("train v3 --seeds ٣", "can't read seeds"),
+        ("train v3 --teacher v4 --set distillation.teacher=v6", "by its own option"),
+        ("train v3 --no-teacher --set distillation.weight=1", "by its own option"),
+        ("train v3 --resume=~/none", str(Path.home() / "none")),
+        ("summary v6 --set epochs=3", "model_args.KEY=VALUE"),
+        ("summary v6 --set model_args.stagse=8", "stages"),
+        ("train v3 --recipe zzz", "baseline/v3 and"),
+    ],
+)
+def test_what_people_type_is_understood_or_explained(line: str, expected: str, cli: Cli) -> None:
+    done = cli(*line.split(" "))
+    assert done.returncode in (2, 4)
+    assert expected in done.stderr
+    assert len(done.stderr) < 6_000
+
+
+def test_a_mistake_is_told_before_torch_is_imported() -> None:
+    lines = (
+        "evaluate v3 --target 0.99", "train v3 --set lr=1", "train v3 --model v4",
+        "summary v3 --set epochs=3", "train plain/v3", "train v3 --set seed=1 --seeds 0-2",
+    )  # fmt: skip
+    program = (
+        "import sys; from mnistcli.cli.app import run; "
+        f"codes = [run(line.split()) for line in {lines!r}]; print('torch' in sys.modules, *codes)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False 2 2 2 2 2 2"
+
+
+def test_a_network_is_named_by_its_place_or_by_its_option(cli: Cli) -> None:
+    documents = [
+        document(cli("train", *words.split(), "--print-recipe", "--json").stdout)
+        for words in ("v6", "--model v6", "v6 --model v6", "--recipe v3 --set model=v6")
+    ]
+    assert documents[0] == documents[1] == documents[2]
+    assert documents[3]["recipe"]["model_args"] == documents[0]["recipe"]["model_args"]
+
+
+def test_summary_takes_the_networks_arguments(cli: Cli) -> None:
+    line = ["summary", "v6", "--set", "model_args.stages=8-8 8-8 8", "--json"]
+    assert document(cli(*line).stdout)["models"][0]["parameters"] == 2954
+
+
+def test_a_path_behind_an_equals_sign_goes_home(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nowhere")
+    done = cli("train", "v3", "--data-dir=~/pictures", "--dry-run", "--json")
+    assert document(done.stdout)["error"]["where"].startswith("/nowhere/pictures")
+    assert "'/nowhere/r.yaml'" in cli("train", "--recipe=~/r.yaml").stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_the_shared_options(command: str, cli: Cli) -> None:
     text = cli(command, "--help").stdout
@@ -135,6 +207,7 @@ def complete(words: str) -> list[str]:
     ("words", "expected"),
     [
         ("tr", {"train"}),
+        ("train v", {"v1", "v2", "v3", "v4", "v5", "v6"}),
         ("train --model v", {"v1", "v2", "v3", "v4", "v5", "v6"}),
         ("train --model v3 --recipe base", {"baseline/v1", "baseline/v2", "baseline/v3"}),
         ("train --model v3 --require ep", {"epochs"}),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from conftest import network
 from torch import Tensor, nn
+from torch.optim import lr_scheduler
 
 from mnistcli.engine.optim import (
     WeightAverage,
@@ -53,6 +55,25 @@ def test_plateau_is_torchs() -> None:
         assert plateau_lr(schedule, 0.02, accuracies[:done]) == optimizer.param_groups[0]["lr"]
         if done < len(accuracies):
             theirs.step(accuracies[done])
+
+
+@pytest.mark.parametrize(
+    ("when", "theirs"),
+    [
+        ("milestones: [2, 5]", lambda sgd: lr_scheduler.MultiStepLR(sgd, [2, 5], gamma=0.3)),
+        ("every_epochs: 3", lambda sgd: lr_scheduler.StepLR(sgd, 3, gamma=0.3)),
+    ],
+)
+def test_step_is_torchs(when: str, theirs: Callable[..., lr_scheduler.LRScheduler]) -> None:
+    recipe = load("v3", settings=[f"schedule={{name: step, {when}, factor: 0.3}}", "optim.lr=0.5"])
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    scheduler = theirs(optimizer)
+    for epoch in range(9):
+        expected = pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        assert lr_at(recipe, 10 * epoch, 10, []) == lr_at(recipe, 10 * epoch + 9, 10, [])
+        assert lr_at(recipe, 10 * epoch, 10, []) == expected
+        optimizer.step()
+        scheduler.step()
 
 
 @pytest.mark.parametrize(("name", "decayed"), [("v3", 0.0), ("baseline/v3", 1e-4)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -32,15 +34,35 @@ def test_every_packaged_recipe_loads_and_round_trips(tmp_path: Path) -> None:
         ("optim.lrr=1", "optim.lrr: unknown key, did you mean 'lr'?"),
         ("epoch=3", "epoch: unknown key, did you mean 'epochs'?"),
         ("schedule.warmup=1", "did you mean 'warmup_fraction'?"),
-        ("epochs=-2", "epochs: Input should be greater than or equal to 1 (got -2)"),
-        ("epochs=true", "epochs: Input should be a valid integer (got True)"),
+        ("epochs=-2", "epochs: should be greater than or equal to 1 (got -2)"),
+        ("epochs=true", "epochs: should be a valid integer (got true)"),
         ("optim.lr=.nan", "optim.lr:"),
         ("optim.lr=fast", "optim.lr:"),
-        ("optim.name=lion", "optim:"),
+        ("optim.name=lion", "optim.name: unknown name 'lion'"),
         ("epochs.x=3", "'epochs' has no keys below it"),
         ("patience_epochs=3", "--val"),
+        ("lr=0.1", "did you mean 'optim.lr'?"),
+        ("momentum=0.5", "did you mean 'optim.momentum'?"),
+        ("teacher=v4", "did you mean 'distillation.teacher'?"),
+        ("weightdecay=0", "did you mean 'optim.weight_decay'?"),
+        ("OPTIM.lr=1", "did you mean 'optim'?"),
+        ("name=sgd", "did you mean 'optim.name' or 'schedule.name'?"),
+        ("optim.name=null", "unknown name null"),
+        ("schedule={name: step, milestones: 8}", "did you mean [8]?"),
+        ("zzz=0", "valid: augment, batch_size, distillation and 11 more"),
+        ("optim.muon_lr=0.1", "it belongs to muon, not to sgd"),
+        ("augment.fade_epochs=10001", "less than or equal to 10000"),
+        ("patience_epochs=10001", "less than or equal to 10000"),
+        ("optim.weight_decay=11", "less than or equal to 10"),
+        ("optim.lr=5e-324", "greater than or equal to"),
+        ("seed=2147483648", "less than 2147483648"),
+        (f"model_args.dropout={2**63}", "dropout has more than 64 bits"),
+        ("model_args.dropout=null", "should be a number, true, false or a text"),
+        ("schedule={name: step, milestones: [2], every_epochs: 2}", "either milestones or"),
+        ("schedule={name: step, milestones: [5, 2]}", "do not rise"),
         ("optim.momentum=0", "nesterov"),
-        ("epochs=2024-13-45", "--set"),
+        ("epochs=2024-13-45", "should be a valid integer (got '2024-13-45')"),
+        ("epochs=[", "--set"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_path(setting: str, expected: str) -> None:
@@ -115,3 +137,71 @@ def test_another_network_brings_the_arguments_of_its_own_recipe() -> None:
 def test_a_fade_is_another_recipe() -> None:
     faded = recipe.load("v3", settings=["augment.fade_epochs=2"])
     assert faded.digest() != recipe.load("v3").digest()
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("epochs=010", "10"),
+        ("epochs=1_000", "1000"),
+        ("epochs=0x1F", "31"),
+        ("epochs=1e3", "1000"),
+        ("epochs=60,000", "60000"),
+        ("optim.lr=.5e", "0.5"),
+        ("optim.lr=0,1", "0.1"),
+        ("augment.scale_fraction=5%", "0.05"),
+        ("augment.shear_degrees=off", "0"),
+        ("ema_decay=None", "null"),
+        ("ema_decay=nil", "null"),
+        ("ema_decay=no", "null"),
+        ("distillation=off", "null"),
+        ("augment=none", "null"),
+        ("validation=on", "true"),
+        ("optim.nesterov=no", "false"),
+    ],
+)
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_what_yaml_readers_disagree_about_is_refused_with_what_was_meant(
+    setting: str, meant: str, *, in_a_file: bool, tmp_path: Path
+) -> None:
+    source, settings, (key, _, value) = "plain/v3", [setting], setting.partition("=")
+    if in_a_file:
+        text, last = recipe.load(source).to_yaml(), key.rpartition(".")[2]
+        source, settings = str(tmp_path / "r.yaml"), []
+        pattern = rf"(?m)^( *){last}:.*(\n  +.*)*" if "." not in key else rf"(?m)^( +){last}:.*"
+        Path(source).write_text(re.sub(pattern, rf"\1{last}: {value}", text))
+    with pytest.raises(UsageError, match=rf"{key}: .*did you mean {re.escape(meant)}\?"):
+        recipe.load(source, settings=settings)
+
+
+@pytest.mark.parametrize("setting", ["epochs=1:30", "epochs=2024-01-02", "seed=yes"])
+def test_what_could_mean_anything_is_refused_alone(setting: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe.load("v3", settings=[setting])
+    assert re.fullmatch(r"recipe: \w+: should be a valid integer \(got '\S+'\)", caught.value.what)
+
+
+@pytest.mark.parametrize("text", ["1e3", "010", "off", "null", "1.5e3", "~", "2024-01-02", "0x1F"])
+def test_a_text_that_looks_like_a_value_stays_a_text(text: str, tmp_path: Path) -> None:
+    loaded = recipe.load("v3", settings=[f"model_args.width='{text}'"])
+    assert loaded.model_args["width"] == text
+    (tmp_path / "r.yaml").write_text(loaded.to_yaml())
+    assert recipe.load(str(tmp_path / "r.yaml")) == loaded
+
+
+def test_a_file_gets_no_figure_from_code(tmp_path: Path) -> None:
+    text = recipe.load("v3").to_yaml().replace("name: muon", "name: sgd")
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"optim\.nesterov: missing"):
+        recipe.load(str(tmp_path / "r.yaml"))
+
+
+@pytest.mark.parametrize("text", ["a: " + "1" * 60_000 + "x", "k{}: 1\n", "- [1, 2]\n"])
+def test_a_large_recipe_is_refused_at_once(text: str, tmp_path: Path) -> None:
+    lines = "".join(text.format(i) for i in range(60_000 // len(text) or 1))
+    (tmp_path / "r.yaml").write_text(lines)
+    started = time.process_time()
+    with pytest.raises(UsageError) as caught:
+        recipe.load(str(tmp_path / "r.yaml"))
+    assert time.process_time() - started < 5  # 64 s where each digit was tried as the last
+    assert len(str(caught.value)) < 4_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +21,12 @@ Progress = Literal["auto", "live", "plain", "none"]
 
 _OUTPUT, _GATES, _MACHINE = "Output", "Gates", "Machine and data"
 _MOST_RUNS = 100
+
+
+def at_home(value: Any) -> Any:
+    """Read `~/` as the home folder where the shell does not: in `--out=~/x`."""
+    text = str(value)
+    return type(value)(os.path.expanduser(text)) if text.startswith("~/") else value
 
 
 def completion(names: Iterable[str]) -> Callable[[str], list[str]]:
@@ -58,6 +66,15 @@ def complete_references(incomplete: str) -> list[str]:
     return sorted({*complete_trained(incomplete), *complete_recipes(incomplete)})
 
 
+def _in_percent(target: float) -> float:
+    """Refuse a share in place of percent; 0 stays, any accuracy is above it."""
+    if 0 < target <= 1:
+        percent = (Decimal(repr(target)) * 100).normalize()
+        what = f"--target is in percent, and {target!r} means {target!r} %"
+        raise UsageError(what, hint=f"did you mean --target {percent:f}?")
+    return target
+
+
 References = Annotated[
     list[str] | None,
     typer.Argument(
@@ -78,7 +95,9 @@ Checkpoint = Annotated[
 OwnCode = Annotated[
     str | None,
     typer.Option(
-        help="The code of an own network: path/net.py:factory.", show_default="the checkpoint's"
+        help="The code of an own network: path/net.py:factory.",
+        show_default="the checkpoint's",
+        callback=at_home,
     ),
 ]
 Json = Annotated[
@@ -117,23 +136,29 @@ Require = Annotated[
     ),
 ]
 MaxParams = Annotated[
-    int, typer.Option(min=1, help="Parameters must be fewer.", rich_help_panel=_GATES)
+    int, typer.Option(min=1, help="Parameters must be fewer than this.", rich_help_panel=_GATES)
 ]
 MaxEpochs = Annotated[
-    int, typer.Option(min=1, help="Epochs may be as many.", rich_help_panel=_GATES)
+    int, typer.Option(min=1, help="Epochs may be at most this many.", rich_help_panel=_GATES)
 ]
 Target = Annotated[
     float,
     typer.Option(
-        min=0, max=100, help="Accuracy must be above, in percent.", rich_help_panel=_GATES
+        min=0,
+        max=100,
+        help="Accuracy must be above, in percent.",
+        callback=_in_percent,
+        rich_help_panel=_GATES,
     ),
 ]
 DataDir = Annotated[
     Path | None,
     typer.Option(
         envvar="MNISTCLI_DATA_DIR",
-        help="Read four IDX files (plain or .gz) from this folder; MNIST's teacher stays out.",
+        help="Read four IDX files (plain or .gz) from this folder, or from torchvision's root; "
+        "MNIST's teacher stays out.",
         show_default="the packaged MNIST",
+        callback=at_home,
         rich_help_panel=_MACHINE,
     ),
 ]

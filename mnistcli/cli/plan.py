@@ -35,6 +35,20 @@ class Asked:
     teacher: str | None = None
 
 
+def name_network(argument: str | None, option: str | None) -> str | None:
+    """Return the network that MODEL or --model names; both may name one, not two."""
+    if argument is not None and option is not None and argument != option:
+        what = f"MODEL is {argument!r}, and --model is {option!r}"
+        raise UsageError(what, hint=f"mnistcli train {argument}")
+    return option if argument is None else argument
+
+
+def names_seed(asked: Asked) -> bool:
+    """Return whether --seed or --set names the seed of a single run."""
+    typed = (setting.partition("=")[0].strip() for setting in asked.settings)
+    return "seed" in {*asked.options, *typed}
+
+
 def parse_resume(text: str | None) -> Literal[False, "auto"] | Path:
     """Return False, "auto", or the run folder that a path names (or the folder of its last.pt)."""
     if text is None:
@@ -55,19 +69,17 @@ def resolve_recipe(asked: Asked, say: Callable[[str], None] = lambda text: None)
     is told.
     """
     if asked.model is not None:
-        registry.resolve(asked.model)
+        _check_network(asked.model)
     source = _source(asked)
-    resolved = recipes.load(
-        source, settings=asked.settings, options=asked.options, model=asked.model
-    )
+    taught_by = {} if asked.teacher is None else {"distillation.teacher": asked.teacher}
+    changes = asked.options | taught_by
+    resolved = recipes.load(source, settings=asked.settings, options=changes, model=asked.model)
     if asked.model is None and resolved.model not in registry.MODELS:
         raise UsageError(
             f"the recipe names the own network {resolved.model!r}",
             where=source,
             hint=f"say so yourself: --model {resolved.model}",
         )
-    if asked.teacher is not None:
-        resolved = _taught_by(asked.teacher, resolved)
     taught = resolved.distillation
     if asked.data_dir is not None and taught is not None and taught.teacher in registry.MODELS:
         named = any(setting.strip().startswith("distillation") for setting in asked.settings)
@@ -81,12 +93,13 @@ def resolve_recipe(asked: Asked, say: Callable[[str], None] = lambda text: None)
     return resolved
 
 
-def _taught_by(teacher: str, recipe: Recipe) -> Recipe:
-    """Return the recipe with a teacher; weight and temperature are its own, else those of v3."""
-    taught = recipe.distillation or recipes.packaged("v3").distillation
-    assert taught is not None
-    values = recipe.model_dump() | {"distillation": taught.model_dump() | {"teacher": teacher}}
-    return recipes.validate(values, where="--teacher").model_copy(update={"notes": recipe.notes})
+def resolve_arguments(model: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Return a network's arguments: as its own recipe names them, then `--set`."""
+    for key, _ in recipes.read_settings(settings):
+        if key.partition(".")[0] != "model_args":
+            what = f"{key} says how to train, and the network alone is looked at"
+            raise UsageError(what, hint="--set model_args.KEY=VALUE")
+    return resolve_recipe(Asked(model, None, list(settings), {}, False)).model_args
 
 
 def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, ...]:
@@ -94,11 +107,12 @@ def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, 
     if text is None:
         return (recipe.seed,)
     if not alone:
-        raise UsageError("--seed and --seeds exclude each other", hint="--seeds 0-4")
+        what = "--seed (or --set seed=…) and --seeds exclude each other"
+        raise UsageError(what, hint="--seeds 0-4")
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not _is_count(first) or (dash and not _is_count(last)):
             raise UsageError(f"can't read seeds {text!r}", hint="--seeds 0-4 or --seeds 0,3,7")
         low, high = int(first), int(last or first)
         if high < low or high >= 2**31 or len(seeds) + high - low >= _MAX_SEEDS:
@@ -125,6 +139,20 @@ def resume_command(words: Sequence[str], folder: str | None) -> str:
         elif word.partition("=")[0] not in ("--resume", "--out"):
             kept.append(word)
     return shlex.join(["mnistcli", *kept, "--resume", folder])
+
+
+def _is_count(text: str) -> bool:
+    """Return whether a text is a number of at most ten plain digits."""
+    return text.isascii() and text.isdecimal() and len(text) <= 10
+
+
+def _check_network(reference: str) -> None:
+    """Refuse a network that is not known, or a recipe in its place."""
+    is_recipe = reference in recipes.names() or reference.endswith((".yaml", ".yml"))
+    if reference not in registry.MODELS and is_recipe:
+        what = f"{reference!r} is a recipe, not a network"
+        raise UsageError(what, hint=f"mnistcli train --recipe {reference}")
+    registry.resolve(reference)
 
 
 def _source(asked: Asked) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistcli import recipe as recipes
 from mnistcli.cli import options
+from mnistcli.cli.plan import resolve_arguments
+from mnistcli.cli.recipe_options import Arguments
 from mnistcli.models.registry import COMPARED, resolve
 from mnistcli.results.goal import Check, judge_parameters
 from mnistcli.view.audit import show_audits
@@ -22,7 +23,7 @@ _EXAMPLES = """
 
     mnistcli summary v2
 
-    mnistcli summary
+    mnistcli summary net.py:tiny --set model_args.width=12
 
     mnistcli summary --json v1 v2 v3 | jq '.models[].parameters'
 """
@@ -43,6 +44,7 @@ def summary(
             show_default="all registered models, one row each",
         ),
     ] = None,
+    settings: Arguments = [],  # noqa: B006
     require: Annotated[
         list[str],
         typer.Option(
@@ -62,9 +64,10 @@ def summary(
     """Count a network's parameters and mult-adds layer by layer, and judge its budget."""
     options.check_gates(require, known=("params",))
     entries = [resolve(name) for name in models or COMPARED]
+    arguments = [resolve_arguments(entry.name, settings) for entry in entries]
     from mnistcli.audit import audit
 
-    audits = [audit(entry, recipes.model_args(entry.name)) for entry in entries]
+    audits = [audit(*one) for one in zip(entries, arguments, strict=True)]
     limits = options.limits(max_params)
     checks = [judge_parameters(one.parameters, limits) for one in audits]
     output = Output("summary", json, quiet, progress)

@@ -10,7 +10,16 @@ import typer
 
 from mnistcli import recipe as recipes
 from mnistcli.cli import options, processes, signals
-from mnistcli.cli.plan import Asked, parse_resume, parse_seeds, resolve_recipe, resume_command
+from mnistcli.cli import recipe_options as given
+from mnistcli.cli.plan import (
+    Asked,
+    name_network,
+    names_seed,
+    parse_resume,
+    parse_seeds,
+    resolve_recipe,
+    resume_command,
+)
 from mnistcli.cli.sink import sink
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
@@ -24,7 +33,7 @@ from mnistcli.view.verdict import show_result
 if TYPE_CHECKING:
     from mnistcli.setting import Plan
 
-_RECIPE, _RUN, _MACHINE = "Recipe", "Run folder", "Machine and data"
+_RUN = "Run folder"
 _EXAMPLES = """
 **Under torchrun** (`torchrun --nproc-per-node 8 -m mnistcli train --seeds 0-29 --out DIR …`) the
 processes share out the runs and go on with them after a restart. torchrun itself returns 0 when all
@@ -34,7 +43,7 @@ runs are over and 1 when a process failed: the set's own exit code is in DIR/set
 
     mnistcli train --model v3 --epochs 15
 
-    mnistcli train --model v3 --val --set optim.lr=0.2 --seeds 0-4
+    mnistcli train v3 --val --set optim.name=adamw --seeds 0-4
 
     mnistcli train --model v3 --out ~/v3 --resume auto --require goal > v3.log
 """
@@ -46,85 +55,18 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Registered name, path/net.py:factory or package.module:factory.",
-            autocompletion=options.complete_models,
-            show_default="the recipe's",
-            rich_help_panel=_RECIPE,
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            help="Passes over the pictures.", show_default="the recipe's", rich_help_panel=_RECIPE
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Pictures a step.", show_default="the recipe's", rich_help_panel=_RECIPE),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            help="Peak learning rate.", show_default="the recipe's", rich_help_panel=_RECIPE
-        ),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="Packaged name (baseline/v3) or YAML file.",
-            autocompletion=options.complete_recipes,
-            show_default="the model's own",
-            rich_help_panel=_RECIPE,
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str],
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change any recipe value. Repeatable.",
-            show_default="none",
-            rich_help_panel=_RECIPE,
-        ),
-    ] = [],  # noqa: B006
-    val: Annotated[
-        bool,
-        typer.Option(
-            "--val",
-            help="Train on 50,000, evaluate on 10,000 held out; read no test picture.",
-            rich_help_panel=_RECIPE,
-        ),
-    ] = False,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|RUN",
-            help="Learn from this network's answers beside the labels.",
-            show_default="the recipe's",
-            rich_help_panel=_RECIPE,
-        ),
-    ] = None,
-    no_teacher: Annotated[
-        bool,
-        typer.Option("--no-teacher", help="Learn from the labels alone.", rich_help_panel=_RECIPE),
-    ] = False,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            help="Stop after so many epochs without a better one; needs --val.",
-            show_default="off",
-            rich_help_panel=_RECIPE,
-        ),
-    ] = None,
-    print_recipe: Annotated[
-        bool,
-        typer.Option(
-            "--print-recipe", help="Print the resolved recipe and exit.", rich_help_panel=_RECIPE
-        ),
-    ] = False,
+    network: given.Network = None,
+    model: given.Model = None,
+    epochs: given.Epochs = None,
+    batch_size: given.BatchSize = None,
+    lr: given.Lr = None,
+    recipe: given.RecipeFile = None,
+    settings: given.Settings = [],  # noqa: B006
+    val: given.Val = False,
+    teacher: given.Teacher = None,
+    no_teacher: given.NoTeacher = False,
+    patience: given.Patience = None,
+    print_recipe: given.PrintRecipe = False,
     seed: Annotated[
         int | None,
         typer.Option(help="Seed of the run.", show_default="the recipe's", rich_help_panel=_RUN),
@@ -142,6 +84,7 @@ def train(
         typer.Option(
             help="The run's folder; with --seeds their parent.",
             show_default="checkpoints/MODEL/TIME-sSEED",
+            callback=options.at_home,
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -152,6 +95,7 @@ def train(
             help="Continue the matching run, or the run in a folder.",
             autocompletion=options.complete_resume,
             show_default="off",
+            callback=options.at_home,
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -186,11 +130,12 @@ def train(
         raise UsageError("--teacher and --no-teacher exclude each other")
     if no_teacher:
         changes["distillation"] = None
-    asked = Asked(model, recipe, settings, changes, parse_resume(resume), data_dir, teacher)
+    named = name_network(network, model)
+    asked = Asked(named, recipe, settings, changes, parse_resume(resume), data_dir, teacher)
     processes.check(jobs, max_restarts, parallel, asked.resume)
     output = Output("train", json, quiet, progress)
     resolved = resolve_recipe(asked, output.talk)
-    numbers = parse_seeds(seeds, resolved, alone=seed is None)
+    numbers = parse_seeds(seeds, resolved, alone=not names_seed(asked))
     processes.check_set(resolved, numbers, jobs, parallel, out)
     processes.say_if_alone(output.talk)
     if print_recipe:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from mnistcli.data import folder
 from mnistcli.data.order import generator
-from mnistcli.errors import ArtifactError
+from mnistcli.errors import ArtifactError, UsageError
 
-IMAGE_MAGIC, LABEL_MAGIC = 2051, 2049  # http://yann.lecun.com/exdb/mnist: unsigned bytes, 3-D / 1-D
+IMAGE_MAGIC, LABEL_MAGIC, QMNIST_MAGIC = 2051, 2049, 3074
+_MEANING = {
+    IMAGE_MAGIC: "unsigned bytes in 3 dimensions",
+    LABEL_MAGIC: "unsigned bytes in 1 dimension",
+}
 SIDE, CLASSES = 28, 10
 VALIDATION_IMAGES = 10_000
-_MAX_ITEMS = 4_000_000
-_CHUNK_BYTES = 16 * 2**20
 
 # SHA-256 of the unpacked originals.
 FILES = {
@@ -63,24 +63,24 @@ class Dataset:
 
 
 def load(data_dir: Path | None = None) -> Dataset:
-    """Return the packaged MNIST, or the IDX files of `data_dir` (plain or .gz).
+    """Return the packaged MNIST, or the IDX files of `data_dir`, as `folder.locate` finds them.
 
     Raises:
         ArtifactError: a file is missing, damaged, or not what its name says.
     """
-    folder = data_dir or Path(__file__).parent / "idx"
-    raw = {name: _read(folder, name) for name in FILES}
+    paths = folder.locate(data_dir or Path(__file__).parent / "idx")
+    raw = {name: folder.read(paths[name]) for name in FILES}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in raw.items()}
     if data_dir is None:
-        _verify_packaged(hashes, folder)
+        _verify_packaged(hashes, paths)
     parts = []
     for prefix in ("train", "t10k"):
         images_name, labels_name = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
-        images = parse_images(raw[images_name], where=str(folder / images_name))
-        labels = parse_labels(raw[labels_name], where=str(folder / labels_name))
+        images = parse_images(raw[images_name], where=str(paths[images_name]))
+        labels = parse_labels(raw[labels_name], where=str(paths[labels_name]))
         if len(images) != len(labels):
             raise ArtifactError(
-                f"{len(images)} images but {len(labels)} labels", where=str(folder / images_name)
+                f"{len(images)} images but {len(labels)} labels", where=str(paths[images_name])
             )
         parts.append(Labelled(images, labels))
     return Dataset(parts[0], parts[1], hashes)
@@ -88,16 +88,24 @@ def load(data_dir: Path | None = None) -> Dataset:
 
 def parse_images(data: bytes, *, where: str) -> Tensor:
     """Return the pictures of an IDX image file as uint8 [N, 28, 28]."""
-    count, rows, columns = _header(data, IMAGE_MAGIC, 3, where)
+    count, rows, columns = _header(data, (IMAGE_MAGIC,), where)
     if (rows, columns) != (SIDE, SIDE):
         raise ArtifactError(f"pictures are {rows}×{columns}, expected 28×28", where=where)
     return _body(data, 16, count * SIDE * SIDE, where).reshape(count, SIDE, SIDE)
 
 
 def parse_labels(data: bytes, *, where: str) -> Tensor:
-    """Return the labels of an IDX label file as int64 [N], each 0 to 9."""
-    (count,) = _header(data, LABEL_MAGIC, 1, where)
-    labels = _body(data, 8, count, where).long()
+    """Return the labels of an IDX label file as int64 [N], each 0 to 9.
+
+    QMNIST's have eight 32-bit integers each, the class first:
+    https://github.com/facebookresearch/qmnist
+    """
+    count, *columns = _header(data, (LABEL_MAGIC, QMNIST_MAGIC), where)
+    if columns:
+        cells = _body(data, 12, count * columns[0] * 4, where).reshape(count, columns[0], 4)
+        labels = cells[:, 0].long() @ torch.tensor([2**24, 2**16, 2**8, 1])
+    else:
+        labels = _body(data, 8, count, where).long()
     highest = int(labels.max())
     if highest >= CLASSES:
         raise ArtifactError(f"label {highest} found, expected 0 to 9", where=where)
@@ -110,13 +118,22 @@ def validation_parts(dataset: Dataset) -> tuple[Labelled, Labelled]:
     return dataset.train.rows(kept), dataset.train.rows(held_out)
 
 
-def split_validation(labels: Tensor, size: int = VALIDATION_IMAGES) -> tuple[Tensor, Tensor]:
+def check_batch(dataset: Dataset, batch_size: int, *, validation: bool) -> None:
+    """Raise UsageError for a batch of more pictures than there are: it would repeat them."""
+    pictures = len(dataset.train.labels)
+    pictures -= _held_out(pictures) if validation else 0
+    if batch_size > pictures:
+        what = f"a batch of {batch_size:,} needs more than the {pictures:,} pictures to train on"
+        raise UsageError(what, hint=f"--batch-size {max(1, pictures)}")
+
+
+def split_validation(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return sorted indices (training, validation): stratified, and the same at every call.
 
-    Each class gives its share of `size`, rounded by largest remainder. Fewer than six times
-    `size` labels: a sixth of them is held out, as 10,000 of MNIST's 60,000.
+    10,000 are held out, or a sixth where there are fewer than 60,000. Each class gives its share,
+    rounded by largest remainder.
     """
-    size = min(size, len(labels) // 6)
+    size = _held_out(len(labels))
     if size < 1:
         raise ArtifactError(f"{len(labels)} training pictures are too few to hold any out")
     counts = torch.bincount(labels, minlength=CLASSES)
@@ -132,52 +149,21 @@ def split_validation(labels: Tensor, size: int = VALIDATION_IMAGES) -> tuple[Ten
     return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
 
 
-def _read(folder: Path, name: str) -> bytes:
-    """Return the unpacked bytes of `name`, plain or gzipped, checking gzip's CRC."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        if not path.is_file():
-            continue
-        opened = gzip.open if path.suffix == ".gz" else open
-        try:
-            with opened(path, "rb") as file:
-                return _read_declared(file)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ArtifactError(f"damaged file: {error}", where=str(path)) from error
-    raise ArtifactError(
-        f"{name}(.gz) not found",
-        where=str(folder),
-        hint="--data-dir takes a folder with the four IDX files; the default is packaged",
-    )
+def _held_out(pictures: int) -> int:
+    """Return how many of the training pictures are for validation."""
+    return min(VALIDATION_IMAGES, pictures // 6)
 
 
-def _read_declared(file: IO[bytes] | gzip.GzipFile) -> bytes:
-    """Read an IDX file, but no further than a byte beyond the size that its header declares.
-
-    So a few kilobytes of gzip can't fill the memory, and a file that is too long is still found.
-    """
-    chunks = [file.read(16)]
-    left = min(_declared_bytes(chunks[0]), 16 + _MAX_ITEMS * SIDE * SIDE) + 1 - len(chunks[0])
-    while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks)
-
-
-def _declared_bytes(head: bytes) -> int:
-    """Return the size of an IDX file of unsigned bytes by its header, 0 where there is none."""
-    dimensions = {IMAGE_MAGIC: 3, LABEL_MAGIC: 1}.get(int.from_bytes(head[:4], "big"), 0)
-    size = 4 * (1 + dimensions)
-    shape = [int.from_bytes(head[i : i + 4], "big") for i in range(4, size, 4)]
-    return size + prod(shape) if dimensions else 0
-
-
-def _header(data: bytes, magic: int, dimensions: int, where: str) -> list[int]:
-    size = 4 * (1 + dimensions)
-    if len(data) < size or int.from_bytes(data[:4], "big") != magic:
-        raise ArtifactError(f"not an IDX file: its first four bytes should be {magic}", where=where)
-    shape = [int.from_bytes(data[i : i + 4], "big") for i in range(4, size, 4)]
-    if not 1 <= shape[0] <= _MAX_ITEMS:
-        raise ArtifactError(f"{shape[0]} items, expected 1 to {_MAX_ITEMS}", where=where)
+def _header(data: bytes, magics: tuple[int, ...], where: str) -> list[int]:
+    """Return the lengths in an IDX header; a magic's last byte is the number of dimensions."""
+    magic = int.from_bytes(data[:4], "big")
+    dimensions = magic & 255
+    if magic not in magics or len(data) < 4 * (1 + dimensions):
+        what = f"{folder.kind(data)}: its first four bytes should be {magics[0]}"
+        raise ArtifactError(f"{what}, {_MEANING[magics[0]]}", where=where)
+    shape = folder.lengths(data, dimensions)
+    if not 1 <= shape[0] <= folder.MAX_ITEMS:
+        raise ArtifactError(f"{shape[0]} items, expected 1 to {folder.MAX_ITEMS}", where=where)
     return shape
 
 
@@ -189,11 +175,11 @@ def _body(data: bytes, offset: int, size: int, where: str) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=offset)
 
 
-def _verify_packaged(hashes: dict[str, str], folder: Path) -> None:
+def _verify_packaged(hashes: dict[str, str], paths: dict[str, Path]) -> None:
     for name, expected in FILES.items():
         if hashes[name] != expected:
             raise ArtifactError(
                 "packaged MNIST file is damaged: SHA-256 differs from the original",
-                where=str(folder / f"{name}.gz"),
+                where=str(paths[name]),
                 hint="reinstall mnistcli",
             )

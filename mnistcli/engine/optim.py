@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from mnistcli.engine import muon
-from mnistcli.recipe import Adam, Muon, OneCycle, Optimizer, Plateau, Recipe, Sgd
+from mnistcli.recipe import (
+    Adam,
+    Muon,
+    OneCycle,
+    Optimizer,
+    Plateau,
+    Recipe,
+    Sgd,
+    StepDecay,
+)
 
 
 def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer:
@@ -83,6 +92,8 @@ def lr_at(recipe: Recipe, step: int, steps_per_epoch: int, accuracies: Sequence[
         return peak
     if isinstance(schedule, Plateau):
         return plateau_lr(schedule, peak, accuracies)
+    if isinstance(schedule, StepDecay):
+        return peak * schedule.factor ** schedule.lowered(step // steps_per_epoch)
     total = recipe.epochs * steps_per_epoch
     warmup = schedule.warmup_fraction * total if isinstance(schedule, OneCycle) else 0.0
     position = step + 0.5  # the middle of the step: the last one still learns

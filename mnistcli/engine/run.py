@@ -14,6 +14,7 @@ from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import DivergedError
 from mnistcli.events import Emit, Split
 from mnistcli.recipe import Recipe
+from mnistcli.recipe.schema import SMALLEST_LR
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,14 @@ class Run:
 def diverged(run: Run, what: str, step: int, epoch: int, lr: float) -> DivergedError:
     """Return the error of a step whose loss, gradient or weights were not finite."""
     optim = run.recipe.optim
-    muon = f" --set optim.muon_lr={optim.muon_lr / 4:.3g}" if optim.name == "muon" else ""
+    muon = f" --set optim.muon_lr={_lower(optim.muon_lr)}" if optim.name == "muon" else ""
     return DivergedError(
         f"training diverged: {what} is not finite at step {step} (epoch {epoch}, lr {lr:.3g})",
         where=str(run.folder),
-        hint=f"lower the learning rate: --lr {optim.lr / 4:.3g}{muon}, and a new --out",
+        hint=f"lower the learning rate: --lr {_lower(optim.lr)}{muon}, and a new --out",
     )
+
+
+def _lower(lr: float) -> str:
+    """Return a quarter of a learning rate, or the least that a recipe may have."""
+    return f"{max(lr / 4, SMALLEST_LR):.3g}"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         model_args,
         names,
         packaged,
+        read_settings,
         validate,
     )
     from mnistcli.recipe.schema import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Plateau,
         Recipe,
         Sgd,
+        StepDecay,
     )
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Plateau",
     "Recipe",
     "Sgd",
+    "StepDecay",
     "describe",
     "differences",
     "find",
@@ -50,6 +53,7 @@ __all__ = [
     "model_args",
     "names",
     "packaged",
+    "read_settings",
     "validate",
 ]
 

@@ -10,20 +10,9 @@ from pydantic import ValidationError
 
 from mnistcli import files
 from mnistcli.errors import UsageError, nearest
-from mnistcli.recipe.schema import (
-    Adam,
-    Augment,
-    Constant,
-    Cosine,
-    Distillation,
-    Muon,
-    Notes,
-    OneCycle,
-    Plateau,
-    Recipe,
-    Section,
-    Sgd,
-)
+from mnistcli.recipe import kinds
+from mnistcli.recipe.problems import explain
+from mnistcli.recipe.schema import Recipe
 from mnistcli.recipe.text import parse_yaml
 
 if TYPE_CHECKING:
@@ -44,23 +33,26 @@ def load(
 
     `model` replaces the recipe's network where it is another one: a packaged network comes as its
     own recipe names it, any other without `model_args`, both without `notes`. Then come
-    `settings`, `dotted.key=value` strings, and `options`, values by dotted key; all go through the
-    same validation as the file.
+    `settings`, `dotted.key=value` strings, and `options`, values by dotted key, as `kinds.apply`
+    has it; all go through the same validation as the file.
 
     Raises:
         UsageError: naming every problem at once, with its dotted path and the nearest valid key.
     """
     path = find(source)
     values = _parse(path)
-    if model is not None and model != values.get("model"):
+    typed, asked = read_settings(settings), options or {}
+    _refuse_twice(typed, [*asked, *(["model"] if model is not None else [])])
+    model = model if model is not None else dict(typed).get("model")
+    if isinstance(model, str) and model != values.get("model"):
         values |= {"model": model, "model_args": model_args(model), "notes": None}
-    given = {setting.partition("=")[0].strip() for setting in settings}
-    if twice := given & {*(options or {}), *(["model"] if model is not None else [])}:
-        raise UsageError(f"{', '.join(sorted(twice))} is given by --set and by its own option")
-    changes = dict(_parse_setting(setting) for setting in settings) | (options or {})
-    for key, value in changes.items():
-        _assign(values, key, value)
+    kinds.apply(values, [*typed, *asked.items()])
     return validate(values, where=str(path))
+
+
+def read_settings(settings: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return the changes that `key=value` strings ask for, as dotted key and plain value."""
+    return [change for one in settings for change in kinds.expand(*_parse_setting(one))]
 
 
 def validate(values: dict[str, Any], *, where: str) -> Recipe:
@@ -68,11 +60,8 @@ def validate(values: dict[str, Any], *, where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(problem, values) for problem in error.errors(include_url=False)]
-    what = problems[0] if len(problems) == 1 else "; ".join(problems)
-    raise UsageError(
-        f"recipe: {what}", where=where, hint="mnistcli train --model v3 --print-recipe"
-    )
+        what = f"recipe: {explain(error, values)}"
+    raise UsageError(what, where=where, hint="mnistcli train --model v3 --print-recipe")
 
 
 @functools.cache
@@ -101,7 +90,8 @@ def find(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    raise UsageError(f"no recipe {source!r}", hint=f"{nearest(source, names())} (or a file)")
+    hint = nearest(source, names(), rest=str(files.packaged("configs")))
+    raise UsageError(f"no recipe {source!r}", hint=f"{hint} (or a file)")
 
 
 def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
@@ -123,14 +113,23 @@ def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
 
 
 def differences(old: Recipe, new: Recipe) -> tuple[str, ...]:
-    """Return `key=new value` for every leaf in which two recipes differ; an empty one is null."""
+    """Return `key=new value` for every leaf in which two recipes differ; an empty one is null.
+
+    Where a section is of another kind, all that the new kind has: so `--set` makes `new` of `old`.
+    What only the old kind has goes unsaid.
+    """
     before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
     said = {*after, *(key.partition(".")[0] for key in after)}
-    gone = [key for key in before if key not in said and key.partition(".")[0] not in after]
+    gone = [key for key in before if key not in said and key.startswith("model_args.")]
+    other_kind = tuple(
+        f"{section}."
+        for section in kinds.DEFAULTS
+        if before[f"{section}.name"] != after[f"{section}.name"]
+    )
     return tuple(
         f"{key}={_shown(after.get(key, '(absent)'))}"
         for key in [*after, *gone]
-        if before.get(key, _ABSENT) != after.get(key, _ABSENT)
+        if key.startswith(other_kind) or before.get(key, _ABSENT) != after.get(key, _ABSENT)
     )
 
 
@@ -159,60 +158,14 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
     return key.strip(), parse_yaml(text, f"--set {setting!r}", where="")
 
 
-def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        child = values.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise UsageError(f"recipe: {dotted}: {parent!r} has no keys below it")
-        values = child
-    values[last] = value
-
-
-def _explain(problem: Any, values: dict[str, Any]) -> str:
-    """Say one validation problem in one phrase: dotted path, what is wrong, the nearest key."""
-    loc = _without_union_tags(problem["loc"], values)
-    dotted = ".".join(loc)
-    if problem["type"] == "extra_forbidden":
-        return f"{dotted}: unknown key, {nearest(loc[-1], _keys_beside(loc[:-1], values))}"
-    if problem["type"] == "missing":
-        return f"{dotted}: missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    got = problem["input"]
-    shown = f" (got {got!r})" if isinstance(got, bool | int | float | str) else ""
-    return f"{dotted}: {message}{shown}" if dotted else message
-
-
-def _without_union_tags(loc: Sequence[Any], values: Any) -> list[str]:
-    """Drop the variant's name that pydantic puts into the path of a tagged union."""
-    kept: list[str] = []
-    for part in loc:
-        tag = values.get("name") if isinstance(values, dict) else None
-        if kept and part == tag and not (isinstance(values, dict) and part in values):
-            continue
-        kept.append(str(part))
-        values = values.get(part) if isinstance(values, dict) else None
-    return kept
-
-
-def _keys_beside(parents: Sequence[str], values: dict[str, Any]) -> list[str]:
-    """Return the keys that are valid below `parents`, given the variant that `values` name."""
-    if not parents:
-        return list(Recipe.model_fields)
-    section = values.get(parents[0])
-    name = section.get("name") if isinstance(section, dict) else None
-    variants: dict[str, tuple[type[Section], ...]] = {
-        "optim": (Sgd, Adam, Muon),
-        "schedule": (OneCycle, Cosine, Constant, Plateau),
-        "augment": (Augment,),
-        "distillation": (Distillation,),
-        "notes": (Notes,),
-    }
-    for variant in variants.get(parents[0], ()):
-        field = variant.model_fields.get("name")
-        if field is None or name in field.annotation.__args__:  # type: ignore[union-attr]
-            return list(variant.model_fields)
-    return []
+def _refuse_twice(typed: Sequence[tuple[str, Any]], options: Sequence[str]) -> None:
+    """Refuse a key that --set and an option of its own give, or one of them with all below it."""
+    twice = {
+        key for key, _ in typed for option in options
+        if f"{key}.".startswith(f"{option}.") or f"{option}.".startswith(f"{key}.")
+    }  # fmt: skip
+    if twice:
+        raise UsageError(f"{', '.join(sorted(twice))} is given by --set and by its own option")
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,8 +6,14 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mnistcli.recipe import text
+
+MOST_EPOCHS = 10_000
+SMALLEST_LR = 1e-12  # a hundred thousandth of what moves a float32 weight of 1
+_Lr = Annotated[float, Field(ge=SMALLEST_LR)]  # no upper bound: divergence has its own exit code
+_Decay = Annotated[float, Field(ge=0, le=10)]
 
 
 class Section(BaseModel):
@@ -20,16 +26,16 @@ class Sgd(Section):
     """SGD with momentum, Nesterov's form unless switched off."""
 
     name: Literal["sgd"]
-    lr: float = Field(gt=0)
+    lr: _Lr
     momentum: float = Field(ge=0, lt=1)
     nesterov: bool
-    weight_decay: float = Field(ge=0)
+    weight_decay: _Decay
     decay_norm_and_bias: bool
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum above 0")
+            raise ValueError("nesterov needs a momentum above 0; else optim.nesterov=false")
         return self
 
 
@@ -37,8 +43,8 @@ class Adam(Section):
     """Adam with L2 weight decay inside the gradient, or AdamW with decoupled decay."""
 
     name: Literal["adam", "adamw"]
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
+    lr: _Lr
+    weight_decay: _Decay
     decay_norm_and_bias: bool
 
 
@@ -49,10 +55,10 @@ class Muon(Section):
     """
 
     name: Literal["muon"]
-    lr: float = Field(gt=0)
-    muon_lr: float = Field(gt=0)
+    lr: _Lr
+    muon_lr: _Lr
     momentum: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
+    weight_decay: _Decay
     decay_norm_and_bias: bool
 
 
@@ -81,8 +87,33 @@ class Plateau(Section):
     name: Literal["plateau"]
     split: Literal["validation", "test"]
     factor: float = Field(gt=0, lt=1)
-    patience_epochs: int = Field(ge=0)
+    patience_epochs: int = Field(ge=0, le=MOST_EPOCHS)
     min_lr: float = Field(ge=0)
+
+
+class StepDecay(Section):
+    """torch's MultiStepLR or StepLR: times `factor` after these epochs, or after every so many."""
+
+    name: Literal["step"]
+    milestones: list[Annotated[int, Field(ge=1, le=MOST_EPOCHS)]] | None = Field(
+        default=None, min_length=1, max_length=100
+    )
+    every_epochs: int | None = Field(default=None, ge=1, le=MOST_EPOCHS)
+    factor: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_way_of_saying_when(self) -> StepDecay:
+        if (self.milestones is None) == (self.every_epochs is None):
+            raise ValueError("give either milestones or every_epochs")
+        if self.milestones is not None and self.milestones != sorted({*self.milestones}):
+            raise ValueError(f"milestones {self.milestones} do not rise")
+        return self
+
+    def lowered(self, epochs_done: int) -> int:
+        """Return how often the rate was lowered after so many epochs."""
+        if self.every_epochs is not None:
+            return epochs_done // self.every_epochs
+        return sum(milestone <= epochs_done for milestone in self.milestones or ())
 
 
 class Augment(Section):
@@ -95,7 +126,7 @@ class Augment(Section):
     shear_degrees: float = Field(ge=0, lt=90)
     elastic_alpha: float = Field(ge=0, le=1000)
     elastic_sigma_pixels: float = Field(ge=1, le=28)
-    fade_epochs: int = Field(default=0, ge=0)
+    fade_epochs: int = Field(default=0, ge=0, le=MOST_EPOCHS)
 
     def faded(self, epochs_left: int) -> Augment:
         """Return the ranges of an epoch: over the last `fade_epochs` they shrink linearly.
@@ -129,7 +160,9 @@ class Notes(Section):
 
 
 Optimizer = Annotated[Sgd | Adam | Muon, Field(discriminator="name")]
-Schedule = Annotated[OneCycle | Cosine | Constant | Plateau, Field(discriminator="name")]
+Schedule = Annotated[
+    OneCycle | Cosine | Constant | Plateau | StepDecay, Field(discriminator="name")
+]
 
 
 class Recipe(Section):
@@ -140,7 +173,7 @@ class Recipe(Section):
 
     model: str = Field(min_length=1)
     model_args: dict[str, bool | int | float | str]
-    epochs: int = Field(ge=1, le=10_000)
+    epochs: int = Field(ge=1, le=MOST_EPOCHS)
     batch_size: int = Field(ge=1, le=60_000)
     seed: int = Field(ge=0, lt=2**31)
     label_smoothing: float = Field(ge=0, lt=1)
@@ -149,9 +182,19 @@ class Recipe(Section):
     ema_decay: float | None = Field(ge=0, lt=1)
     augment: Augment
     validation: bool = False
-    patience_epochs: int | None = Field(default=None, ge=1)
+    patience_epochs: int | None = Field(default=None, ge=1, le=MOST_EPOCHS)
     distillation: Distillation | None = None
     notes: Notes | None = Field(default=None, exclude=True)
+
+    @field_validator("model_args")
+    @classmethod
+    def _arguments_fit_a_checkpoint(
+        cls, value: dict[str, bool | int | float | str]
+    ) -> dict[str, bool | int | float | str]:
+        for name, argument in value.items():
+            if isinstance(argument, int) and not -(2**63) <= argument < 2**63:
+                raise ValueError(f"{name} has more than 64 bits")
+        return value
 
     @model_validator(mode="after")
     def _choices_need_validation(self) -> Recipe:
@@ -183,4 +226,4 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """Return the recipe as YAML that `load` reads back to an equal recipe."""
         words = {} if self.notes is None else {"notes": self.notes.model_dump()}
-        return yaml.safe_dump(self.model_dump() | words, sort_keys=False, allow_unicode=True)
+        return text.to_yaml(self.model_dump() | words)

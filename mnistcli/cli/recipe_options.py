@@ -1,0 +1,116 @@
+"""The options that choose or change a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli import options
+
+_RECIPE = "Recipe"
+_CODE = "Registered name, path/net.py:factory or package.module:factory."
+
+Network = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help=_CODE,
+        autocompletion=options.complete_models,
+        show_default="--model, else the recipe's",
+        callback=options.at_home,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="The same as MODEL.",
+        autocompletion=options.complete_models,
+        show_default="the recipe's",
+        callback=options.at_home,
+        rich_help_panel=_RECIPE,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        help="Passes over the pictures.", show_default="the recipe's", rich_help_panel=_RECIPE
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Pictures a step.", show_default="the recipe's", rich_help_panel=_RECIPE),
+]
+Lr = Annotated[
+    float | None,
+    typer.Option(help="Peak learning rate.", show_default="the recipe's", rich_help_panel=_RECIPE),
+]
+RecipeFile = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Packaged name (baseline/v3) or YAML file.",
+        autocompletion=options.complete_recipes,
+        show_default="the model's own",
+        callback=options.at_home,
+        rich_help_panel=_RECIPE,
+    ),
+]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change any recipe value; repeatable. A new optim.name or schedule.name keeps the "
+        "values that both kinds have, except lr and weight_decay; the rest are the new kind's "
+        "defaults.",
+        show_default="none",
+        rich_help_panel=_RECIPE,
+    ),
+]
+Arguments = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="model_args.KEY=VALUE",
+        help="Change an argument of the network; repeatable.",
+        show_default="the model's own recipe",
+        rich_help_panel=_RECIPE,
+    ),
+]
+Val = Annotated[
+    bool,
+    typer.Option(
+        "--val",
+        help="Train on 50,000, evaluate on 10,000 held out; read no test picture.",
+        rich_help_panel=_RECIPE,
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|RUN",
+        help="Learn from this network's answers beside the labels.",
+        show_default="the recipe's",
+        callback=options.at_home,
+        rich_help_panel=_RECIPE,
+    ),
+]
+NoTeacher = Annotated[
+    bool,
+    typer.Option("--no-teacher", help="Learn from the labels alone.", rich_help_panel=_RECIPE),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        help="Stop after so many epochs without a better one; needs --val.",
+        show_default="off",
+        rich_help_panel=_RECIPE,
+    ),
+]
+PrintRecipe = Annotated[
+    bool,
+    typer.Option(
+        "--print-recipe", help="Print the resolved recipe and exit.", rich_help_panel=_RECIPE
+    ),
+]
