@@ -9,6 +9,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import gc
 
+from mnistcli import streams
 from mnistcli.cli import signals
 from mnistcli.errors import Interrupted
 
@@ -16,6 +17,7 @@ from mnistcli.errors import Interrupted
 def main() -> None:
     """Run the command line and exit with the documented code; signals count from the start."""
     arguments = sys.argv[1:]
+    streams.open_standard()
     gc.disable()  # a start makes no garbage: 6 % of the processor time that --help takes
     with signals.translated():
         signals.flag.deferred = True  # an import cut short can't be made good

@@ -125,6 +125,8 @@ def _runtime(plan: Plan, saved: Saved, setting: Setting) -> Runtime:
     chosen = setting.runtime
     if saved is not None:
         chosen = restored_runtime(plan, saved, setting.outside.emit)
+    elif chosen.threads_reason is not None:
+        setting.outside.emit(Notice(f"{chosen.threads_reason}; --threads N takes as many"))
     runtime.use_threads(chosen.threads)
     return chosen
 

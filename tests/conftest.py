@@ -164,7 +164,8 @@ def train_small(cli: Cli, small_data: Path, tmp_path: Path) -> Cli:
 
     def call(*arguments: str, out: str = "run") -> subprocess.CompletedProcess[str]:
         base = ["train", "--model", "v3", "--epochs", "2", "--data-dir", str(small_data)]
-        return cli(*base, "--no-plots", "--out", str(tmp_path / out), *arguments)
+        fixed = ["--no-plots", "--threads", "1", "--out", str(tmp_path / out)]
+        return cli(*base, *fixed, *arguments)
 
     return call
 

@@ -15,7 +15,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Imports point down: a module may import from its own layer and those below it.
 LAYERS = (
-    {"errors", "events", "files", "recipe", "__init__"},
+    {"errors", "events", "files", "recipe", "streams", "__init__"},
     {"models", "data"},
     {"engine"},
     {"audit", "diagnosis", "results", "bench"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -52,6 +53,24 @@ def test_a_run_leaves_its_pictures(train_small: Cli, tmp_path: Path) -> None:
         assert min(size((tmp_path / "run" / name).read_bytes())) > 100
     assert train_small(out="bare").returncode == 0
     assert not any((tmp_path / "bare" / name).exists() for name in PICTURES)
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_no_file_or_variable_of_a_user_decides_how_a_picture_looks(
+    backend: str, tmp_path: Path
+) -> None:
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\naxes.facecolor: black\nfont.size: x")
+    course = "[metrics(i, cuda=True) for i in (1, 2)]"
+    program = (
+        "import sys; from test_live import metrics; from mnistcli.view import plots; "
+        f"sys.stdout.buffer.write(plots.curves({course}, 'v3', '99.4'))"
+    )
+    paths = os.pathsep.join([str(Path(plots.__file__).parents[2]), str(Path(__file__).parent)])
+    variables = {"PYTHONPATH": paths, "MPLBACKEND": backend, "MPLCONFIGDIR": "/proc/none"}
+    line, everything = [sys.executable, "-c", program], os.environ | variables
+    done = subprocess.run(line, capture_output=True, cwd=tmp_path, env=everything)
+    assert done.stderr == b""
+    assert done.stdout == plots.curves([metrics(i, cuda=True) for i in (1, 2)], "v3", "99.4")
 
 
 def test_a_missing_matplotlib_loses_nothing(

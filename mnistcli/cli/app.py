@@ -20,7 +20,7 @@ from mnistcli.errors import (
 )
 from mnistcli.view import output as view
 
-view.tame_typer()
+view.tame_terminal()
 
 import typer  # noqa: E402
 
@@ -53,13 +53,15 @@ _EXAMPLES = """
     mnistcli train --model v3 --out ~/v3 --resume auto --require goal > v3.log
 """
 
+_HELP = ("-h", "--help")
+
 app = typer.Typer(
     name="mnistcli",
     epilog=_EXAMPLES,
     help="Train, audit, evaluate and compare very small MNIST networks." + "\n\n" + _EXIT_CODES,
     rich_markup_mode="markdown",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": list(_HELP)},
 )
 for module in (train, summary, evaluate, compare, predict, report, bench, doctor):
     module.register(app)
@@ -91,9 +93,11 @@ def run(arguments: Sequence[str]) -> int:
     command, output = _speaker(arguments)
     try:
         code = _dispatch(list(arguments), command, output)
+        if not _is_recorded(command, arguments):
+            view.check_product()
         return code if isinstance(code, int) else 0
-    except SystemExit as end:  # completion is over; or the reader of help left, Typer's exit 1
-        return 0 if _asks_help(arguments) or not end.code else 1
+    except SystemExit as end:  # completion is over
+        return 1 if end.code else 0
     except (Exception, Interrupted) as error:
         return fail(error, arguments)
 
@@ -140,8 +144,13 @@ def _dispatch(words: list[str], command: str, output: view.Output) -> object:
     return code
 
 
+def _is_recorded(command: str, words: Sequence[str]) -> bool:
+    """Return whether what a line prints is in files as well: a training's epochs and verdict."""
+    return command == "train" and not {"--json", "--print-recipe", "--dry-run", *_HELP} & {*words}
+
+
 def _asks_help(words: Sequence[str]) -> bool:
-    return bool({"-h", "--help", "--version"} & set(words))
+    return bool({*_HELP, "--version"} & {*words})
 
 
 def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | Interrupted:

@@ -93,4 +93,6 @@ def bench(
         report["growth"] = grow(timed)
     where = {"recipe": name, "runtime": chosen.to_dict(), "versions": state.versions()}
     output = Output("bench", json, quiet, progress)
+    if chosen.threads_reason is not None:
+        output.talk(f"notice: {chosen.threads_reason}")
     show_bench(output, report | where | {"machine": machine(where)})

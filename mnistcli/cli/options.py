@@ -200,8 +200,8 @@ Threads = Annotated[
     typer.Option(
         min=1,
         max=1024,
-        help="CPU threads, of each process.",
-        show_default="torch's choice; of several processes, an equal share",
+        help="CPU threads, of each process. A run's bits depend on them: name them to repeat one.",
+        show_default="one a core that is free at the start; of several processes, a share",
         rich_help_panel=_MACHINE,
     ),
 ]

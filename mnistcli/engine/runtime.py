@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from mnistcli.data.order import stream_seed
-from mnistcli.engine import fused, machine, ranks
+from mnistcli.engine import fused, machine, ranks, threads
 from mnistcli.errors import EnvironmentFault, UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -41,6 +41,7 @@ class Request:
 class Runtime:
     """What was decided. `device_reason` says why a present NVIDIA device is not used.
 
+    `threads_reason` says why there are fewer threads than cores, where nobody asked for so few;
     `compiler` is the version line of what compiled the CPU's kernels.
     """
 
@@ -52,6 +53,7 @@ class Runtime:
     device_reason: str | None = None
     compile_reason: str | None = None
     compiler: str | None = None
+    threads_reason: str | None = None
 
     @property
     def torch_device(self) -> torch.device:
@@ -79,9 +81,6 @@ def decide(request: Request) -> Runtime:
     Raises:
         EnvironmentFault: a device or precision was asked for that is not here.
     """
-    place = ranks.here()
-    if request.threads is not None or place.local_size > 1:
-        use_threads(request.threads or place.cores)
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.set_float32_matmul_precision("highest")
@@ -89,13 +88,16 @@ def decide(request: Request) -> Runtime:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # streams and graphs belong to the current one
     precision = _choose_precision(request.precision, device)
+    count, too_few = threads.choose(request.threads, device)
+    use_threads(count)
     return Runtime(
         device=str(device),
         device_name=machine.device_name(device),
         precision=precision,
         compiled=False,
-        threads=torch.get_num_threads(),
+        threads=count,
         device_reason=reason,
+        threads_reason=too_few,
     )
 
 
@@ -184,9 +186,9 @@ def changes(before: dict[str, Any], now: dict[str, Any], keys: Iterable[str]) ->
     return tuple(f"{k} {before.get(k)} → {now[k]}" for k in keys if before.get(k) != now[k])
 
 
-def use_threads(threads: int) -> None:
+def use_threads(count: int) -> None:
     """Set the number of CPU threads."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(count)
 
 
 def wait_for_device(device: torch.device) -> None:

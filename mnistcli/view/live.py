@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from types import TracebackType
 from typing import Any
 
@@ -60,15 +59,10 @@ class LiveView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(OSError):
-            self._bar.stop()
+        self._bar.stop()
 
     def __call__(self, event: Event) -> None:
-        """Show one event; a terminal that went away ends no run."""
-        with contextlib.suppress(OSError):
-            self._show(event)
-
-    def _show(self, event: Event) -> None:
+        """Show one event."""
         match event:
             case Notice():
                 self._say(event.text)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mnistcli import __version__
+from mnistcli import __version__, streams
 from mnistcli.errors import EnvironmentFault
 from mnistcli.results.runlog import to_json
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from mnistcli.errors import Interrupted, MnistcliError
 
 SCHEMA = 1
-_PRODUCT: ContextVar[TextIO | None] = ContextVar("product")  # stdout while a command runs
+_LEAST = 20  # columns; in fewer, nothing can be read
+_PRODUCT: ContextVar[TextIO] = ContextVar("product")  # stdout while a command runs
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,8 @@ class Output:
         """Return a rich console on stdout; rich reads NO_COLOR, TERM and COLUMNS."""
         from rich.console import Console
 
-        stream = stdout()
-        if isinstance(stream, io.TextIOWrapper):  # `--progress live` on any encoding
-            stream.reconfigure(errors="replace")
         return Console(
-            file=stream,
+            file=stdout(),
             highlight=False,
             markup=False,
             emoji=False,
@@ -75,8 +73,7 @@ class Output:
         """Write the one JSON document, where it was asked for."""
         if self.json:
             head = {"schema": SCHEMA, "command": self.command, "ok": ok, "version": __version__}
-            if not write(stdout(), to_json(head | payload)):
-                raise EnvironmentFault("can't write the JSON document to stdout")
+            write(stdout(), to_json(head | payload))
 
     def failure(self, error: MnistcliError | Interrupted) -> None:
         """Write an error as two lines on stderr, and as the document with --json."""
@@ -90,11 +87,10 @@ class Output:
                 "hint": error.hint,
                 "exit_code": error.exit_code,
             }
-            with contextlib.suppress(EnvironmentFault):  # the exit code has to say it
-                self.document({"error": fault} | (getattr(error, "report", None) or {}), ok=False)
+            self.document({"error": fault} | (getattr(error, "report", None) or {}), ok=False)
 
 
-def stdout() -> TextIO | None:
+def stdout() -> TextIO:
     """Return the stream of the product, which a command has for itself."""
     return _PRODUCT.get(sys.stdout)
 
@@ -114,17 +110,14 @@ def alone_on_stdout(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def is_terminal(stream: TextIO | None) -> bool:
+def is_terminal(stream: TextIO) -> bool:
     """Return whether a stream is a terminal that takes control codes and block characters."""
     return why_plain(stream) is None
 
 
-def why_plain(stream: TextIO | None) -> str | None:
-    """Return why a stream is not drawn on, or None where it is; None is a closed stream.
-
-    A block character that can't be encoded would end a run.
-    """
-    if stream is None or not stream.isatty():
+def why_plain(stream: TextIO) -> str | None:
+    """Return why a stream is not drawn on, or None where it is."""
+    if not stream.isatty():
         return "stdout is not a terminal"
     if "utf" not in (stream.encoding or "").lower():
         return f"its encoding is {stream.encoding}"
@@ -132,43 +125,37 @@ def why_plain(stream: TextIO | None) -> str | None:
     return f"TERM is {term}" if term in ("dumb", "unknown") else None
 
 
-def write(stream: TextIO | None, line: str) -> bool:
-    """Write one line and flush; return False where it is lost for another reason than a reader's
-    leaving. A full disk below a log ends no run."""
-    if stream is None:
-        return True
-    try:
-        encoding = stream.encoding or "utf-8"
-        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        stream.flush()
-    except BrokenPipeError:
-        silence(stream)
-    except OSError:
-        silence(stream)
-        return False
-    return True
+def write(stream: TextIO, line: str) -> None:
+    """Write one line and flush; what can't be written is for `check_product` to find."""
+    stream.write(line + "\n")
+    stream.flush()
 
 
-def silence(stream: TextIO) -> None:
-    """Point a broken stream at /dev/null, so that the interpreter's exit does not complain."""
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+def check_product() -> None:
+    """Raise EnvironmentFault where a line of the product is lost; a reader may leave."""
+    if (fault := streams.fault_of(sys.stdout)) is not None:
+        raise EnvironmentFault(f"can't write to stdout: {fault.strerror}")
 
 
 def show_cursor() -> None:
     """Give a terminal its cursor back, whatever was drawing; for a process that ends at once."""
     stream = stdout()
-    if stream is not None and is_terminal(stream):
+    if is_terminal(stream):
         with contextlib.suppress(OSError):
             os.write(stream.fileno(), b"\x1b[?25h")
 
 
-def tame_typer() -> None:
-    """Keep Typer's help free of escape codes off a terminal; call before importing typer.
+def tame_terminal() -> None:
+    """Keep what the environment says about the terminal to what can be drawn on.
 
-    It forces them where GITHUB_ACTIONS or FORCE_COLOR is set.
+    Call before importing typer: its help takes escape codes where GITHUB_ACTIONS or FORCE_COLOR
+    is set, and any number of columns.
     """
     if not is_terminal(stdout()):
         os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+        value = os.environ.get(name, "")
+        if not (value.isascii() and value.isdecimal() and len(value) < 4 and int(value) >= _LEAST):
+            os.environ.pop(name, None)
+    if shutil.get_terminal_size().columns < _LEAST:
+        os.environ["COLUMNS"] = str(_LEAST)

@@ -1,14 +1,16 @@
 """PNG pictures of a run: its course, its confusion matrix and what it misread.
 
-Owns matplotlib with `scatter`, imported where a picture is drawn; figures without pyplot, so that
-nothing global is touched and no display is needed.
+Owns matplotlib with `scatter`, imported where a picture is drawn; figures without pyplot and by
+matplotlib's own defaults, so that no display, file or variable of a user decides how they look.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +45,27 @@ def save_evaluation(
     write_atomically(folder / "misclassified.png", misclassified(mistakes, title))
 
 
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Draw by matplotlib's own defaults, whatever a matplotlibrc, style or variable asks for.
+
+    Raises:
+        EnvironmentFault: matplotlib is missing, or can't be imported.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its font cache is no news to a user
+    os.environ.pop("MPLBACKEND", None)  # one that matplotlib does not know ends its import
+    try:
+        import matplotlib
+    except (ImportError, OSError, ValueError) as error:  # a matplotlibrc that is no text, too
+        raise EnvironmentFault(
+            f"can't draw a picture: {error}", hint="pip install matplotlib"
+        ) from error
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+@own_style()
 def curves(history: Sequence[EpochMetrics], title: str, target: str) -> bytes:
     """Draw accuracy, loss and learning rate by epoch; return the PNG.
 
@@ -83,6 +106,7 @@ def curves(history: Sequence[EpochMetrics], title: str, target: str) -> bytes:
     return to_png(figure)
 
 
+@own_style()
 def confusion(matrix: Sequence[Sequence[int]], title: str) -> bytes:
     """Draw the matrix, its errors coloured by their count; return the PNG."""
     size = len(matrix)
@@ -111,6 +135,7 @@ def confusion(matrix: Sequence[Sequence[int]], title: str) -> bytes:
     return to_png(figure)
 
 
+@own_style()
 def misclassified(mistakes: Sequence[Mistake], title: str) -> bytes:
     """Draw a sheet of the surest mistakes, each with true → read as and confidence."""
     shown = mistakes[:_MOST]
@@ -135,13 +160,8 @@ def misclassified(mistakes: Sequence[Mistake], title: str) -> bytes:
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, its size in inches."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its font cache is no news to a user
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise EnvironmentFault(
-            f"can't draw a picture: {error}", hint="pip install matplotlib"
-        ) from error
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 

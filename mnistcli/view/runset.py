@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -73,8 +72,7 @@ class SetView:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            with contextlib.suppress(OSError):
-                self._bar.stop()
+            self._bar.stop()
 
     def __call__(self, event: Event) -> None:
         """Show one event; what happens inside a run stays in its folder."""
@@ -110,10 +108,9 @@ class SetView:
         if row["exit_code"]:
             text += f"  no result, exit code {row['exit_code']}: {row['error']}"
         style = "red" if row["exit_code"] else None
-        with contextlib.suppress(OSError):
-            self._bar.console.print(text, style=style, no_wrap=True, overflow="ellipsis")
-            assert self._task is not None
-            self._bar.update(self._task, completed=event.done)
+        self._bar.console.print(text, style=style, no_wrap=True, overflow="ellipsis")
+        assert self._task is not None
+        self._bar.update(self._task, completed=event.done)
 
 
 def show_set(

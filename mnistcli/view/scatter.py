@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mnistcli.results import report
 from mnistcli.results.goal import Limits
 from mnistcli.results.literature import LABEL, POINTS
-from mnistcli.view.plots import new_figure, to_png
+from mnistcli.view.plots import new_figure, own_style, to_png
 from mnistcli.view.tables import Row
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _MARKERS, _LINES = "oD^", ("-", "--", ":")
 _LEAST_ERROR = 1e-4  # a run without an error still has a place on a logarithmic axis
 
 
+@own_style()
 def scatter_png(rows: Sequence[Row]) -> bytes:
     """Return a PNG: left the rows among published networks, right their mean by epoch.
 

@@ -1,0 +1,74 @@
+"""Rows 35 and 6: what is written to a stream arrives whole, or the exit code says so."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "mnistcli"]
+RECIPE = "train --model v3 --print-recipe"
+
+
+def shell(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in which `mnistcli` is this package; its code is the first command's."""
+    program = f'mnistcli() {{ {" ".join(COMMAND)} "$@"; }}; {line}; exit ${{PIPESTATUS[0]}}'
+    return subprocess.run(
+        ["bash", "-c", program], capture_output=True, text=True, env=os.environ | variables
+    )
+
+
+def read_late(line: str) -> tuple[int, bytes]:
+    """Return the exit code, and what comes through a small pipe that may not block."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen([*COMMAND, *line.split()], stdout=writer, stderr=subprocess.DEVNULL)
+    os.close(writer)
+    time.sleep(0.3)
+    arrived = b""
+    while chunk := os.read(reader, 1000):
+        arrived += chunk
+    os.close(reader)
+    return process.wait(timeout=30), arrived
+
+
+@pytest.mark.parametrize("line", ["report", "train --help"])
+def test_a_pipe_that_may_not_block_gets_all(line: str) -> None:
+    whole = subprocess.run([*COMMAND, *line.split()], capture_output=True).stdout
+    assert len(whole) > 8_000
+    assert read_late(line) == (0, whole)
+
+
+@pytest.mark.parametrize("stdout", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("line", ["compare --format csv", RECIPE, "--help"])
+def test_a_lost_product_is_no_success(line: str, stdout: str) -> None:
+    done = shell(f"mnistcli {line} {stdout}")
+    assert done.returncode == 5
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", ["train --help", RECIPE])
+def test_a_reader_that_leaves_has_seen_enough(line: str) -> None:
+    done = shell(f"mnistcli {line} | head -1")
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_help_is_whole_in_any_encoding(encoding: str) -> None:
+    done = shell("mnistcli train --help", PYTHONIOENCODING=encoding)
+    assert done.returncode == 0
+    assert done.stdout.rstrip().endswith("--require goal > v3.log")
+    assert "\\u" not in done.stdout
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "abc", "-5", "²", "9" * 9])
+def test_no_number_of_columns_ends_a_command(columns: str) -> None:
+    done = shell("mnistcli --help", COLUMNS=columns, LINES=columns, TERMINAL_WIDTH=columns)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "compare" in done.stdout

@@ -1,0 +1,76 @@
+"""How many threads a run takes where nobody says it: one for each core that is free."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnistcli.engine import threads
+
+CPU = torch.device("cpu")
+
+
+def control_groups(root: Path, lines: str, files: dict[str, str]) -> Path:
+    """Write what the kernel shows of a process's control groups below another root."""
+    for name, text in {"proc/self/cgroup": lines, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "cores"),
+    [
+        ("0::/", {"sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
+        ("0::/", {"sys/fs/cgroup/cpu.max": "max 100000"}, None),
+        ("0::/a/b", {"sys/fs/cgroup/a/cpu.max": "200000 100000"}, 2),
+        ("3:cpu,cpuacct:/job", {
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "50000",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000"}, 0.5),
+        ("1:cpu:/", {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+                     "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, None),
+    ],
+)  # fmt: skip
+def test_a_quota_is_found_in_either_version_and_above(
+    lines: str, files: dict[str, str], cores: float | None, tmp_path: Path
+) -> None:
+    assert threads.quota_cores(control_groups(tmp_path, lines, files)) == cores
+
+
+def test_a_look_sees_what_others_do_to_our_cores(tmp_path: Path) -> None:
+    stat, mine = tmp_path / "stat", sorted(os.sched_getaffinity(0))
+    row = "cpu{} {} 0 0 {} 0 0 0 0 0 0\n"
+    stat.write_text("".join(row.format(core, 100, 100) for core in mine) + row.format(9999, 1, 1))
+    later = "".join(row.format(core, 115, 105) for core in mine) + row.format(9999, 900, 1)
+    timer = threading.Timer(0.1, stat.write_text, [later])
+    timer.start()
+    assert threads.busy_cores(0.3, stat) == pytest.approx(0.75 * len(mine), abs=0.2)
+    timer.join()
+
+
+def test_no_proc_means_no_load(tmp_path: Path) -> None:
+    assert threads.busy_cores(0.01, tmp_path / "stat") == 0
+    assert threads.quota_cores(tmp_path) is None
+
+
+def burn() -> None:
+    while True:
+        pass
+
+
+def test_beside_a_process_for_each_core_a_run_takes_one_thread() -> None:
+    cores = len(os.sched_getaffinity(0))
+    burners = [multiprocessing.Process(target=burn, daemon=True) for _ in range(cores)]
+    for one in burners:
+        one.start()
+    count, reason = threads.choose(None, CPU)
+    for one in burners:
+        one.kill()
+        one.join()
+    assert (count, threads.choose(cores, CPU)) == (1, (cores, None))
+    assert cores == 1 or reason is not None
