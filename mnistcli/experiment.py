@@ -21,6 +21,7 @@ from mnistcli.events import Notice, RunKept, RunRecorded, RunStarted
 from mnistcli.models import identity, own
 from mnistcli.results import goal, result, runlog, sessions
 from mnistcli.results.confusion import confusion
+from mnistcli.results.lock import lock
 from mnistcli.results.resume import TEACHER, Saved, locate, open_run
 from mnistcli.results.sessions import Session
 from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
@@ -39,7 +40,7 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
     named = plan.out_of(seed)
     existed = named is not None and named.exists()
     folder = locate(plan.recipe, named, plan.resume, basis)
-    with runlog.lock(folder), runlog.without_trace(folder, existed=existed):
+    with lock(folder), runlog.without_trace(folder, existed=existed):
         saved = open_run(folder, plan.recipe, plan.resume, basis, emit)
         if saved is not None:  # an own network keeps the name by which its run was begun
             renamed = plan.recipe.model_copy(update={"model": saved["model"]})
