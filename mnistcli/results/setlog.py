@@ -80,13 +80,14 @@ def read(folder: Path) -> Document:
 
 
 def find(parent: Path, head: Document) -> Path | None:
-    """Return the folder of the latest unfinished set of this recipe, data and seeds, else of a
-    finished one."""
+    """Return the folder of this recipe's, data's and seeds' unfinished set with most runs over,
+    else of a finished one: no clock decides."""
     found = []
     for file in parent.glob("*/set.json"):
         document = known(file.parent)
         if document is not None and all(document[key] == value for key, value in head.items()):
-            found.append((document["exit_code"] is None, file.parent.name, file.parent))
+            unfinished, runs = document["exit_code"] is None, len(document["rows"])
+            found.append((unfinished, runs, file.parent.name, file.parent))
     return max(found)[-1] if found else None
 
 
