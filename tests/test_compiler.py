@@ -123,3 +123,23 @@ def test_a_folder_that_is_not_ours_stays(compile_anew: Path, tmp_path: Path) -> 
     with scratch.temporary_folder():
         pass
     assert ({*compile_anew.iterdir()}, (tmp_path / "real").is_dir()) == (before, True)
+
+
+def test_row_34_without_a_folder_for_temporary_files_an_eager_run_trains(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import errno, sys, tempfile\n"
+        "def none(): raise FileNotFoundError(errno.ENOENT, 'No usable temporary directory')\n"
+        "tempfile._get_default_tempdir = none\n"
+        "from mnistcli.cli.app import run\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    words = ["train", "--model", "v1", "--epochs", "1", "--batch-size", "32", "--threads", "1"]
+    words += ["--data-dir", str(tiny_data), "--out", str(tmp_path / "run"), "--no-plots"]
+    words += ["--compile", "off"]
+    environment = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
+    command = [sys.executable, "-c", program, *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "result.json").is_file()
