@@ -89,7 +89,8 @@ def report(
     if place is None:
         output.product(text)
     else:
-        write_where_named(place, (text.rstrip("\n") + "\n").encode())
+        whole = text if readme is not None else text.rstrip("\n") + "\n"
+        write_where_named(place, whole.encode())
         output.talk(f"notice: written {place}")
     if place is not None or quiet:
         output.result(f"result report={place or '-'} rows={len(table)}")
@@ -117,7 +118,7 @@ def _terminal(results: list[dict[str, Any]]) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()  # line endings stay
     except (OSError, ValueError) as error:
         raise UsageError(
             f"can't read {path}: {error}", hint="--out FILE.md makes a new one"
