@@ -12,7 +12,7 @@ from conftest import Cli, Runs, weights_of
 from mnistcli.engine import checkpoint
 from mnistcli.errors import EnvironmentFault, UsageError
 from mnistcli.files import write_atomically, write_where_named
-from mnistcli.results import runlog, setlog
+from mnistcli.results import report, runlog, setlog
 from mnistcli.results.lock import is_held, lock
 
 OURS = (
@@ -169,3 +169,13 @@ def test_a_named_folder_that_is_a_link_is_followed(tmp_path: Path) -> None:
     with lock(tmp_path / "named"):
         checkpoint.write(tmp_path / "named" / "last.pt", {"a": 1})
     assert [one.name for one in (tmp_path / "real").iterdir()] == ["last.pt"]
+
+
+def test_a_finished_run_gets_the_pictures_that_it_lacks(runs: Runs, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    runs.run(run, sabotage=("kill_at", "confusion.png", "before replace", 1))
+    assert (run / "curves.png").exists()
+    assert not (run / "confusion.png").exists()
+    again = runs.run(run, "--resume", "auto")
+    assert (again.code, "already finished" in again.err + again.out) == (0, True)
+    assert {*report.PICTURES} <= {path.name for path in run.iterdir()}
