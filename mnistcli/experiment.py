@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mnistcli.audit import audit
+from mnistcli.data.mnist import Labelled
 from mnistcli.engine import checkpoint, runtime, state
 from mnistcli.engine.evaluate import Evaluation, evaluate, mistakes
 from mnistcli.engine.parallel import ToldByFirst
@@ -17,10 +18,13 @@ from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.train import train
 from mnistcli.errors import ArtifactError, DivergedError, UsageError
-from mnistcli.events import Notice, RunKept, RunRecorded, RunStarted
+from mnistcli.events import EpochMetrics, Notice, RunKept, RunRecorded, RunStarted
 from mnistcli.models import identity, own
+from mnistcli.models.registry import build
 from mnistcli.results import goal, result, runlog, sessions
 from mnistcli.results.confusion import confusion
+from mnistcli.results.lock import lock
+from mnistcli.results.report import PICTURES
 from mnistcli.results.resume import TEACHER, Saved, locate, open_run
 from mnistcli.results.sessions import Session
 from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
@@ -39,7 +43,7 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
     named = plan.out_of(seed)
     existed = named is not None and named.exists()
     folder = locate(plan.recipe, named, plan.resume, basis)
-    with runlog.lock(folder), runlog.without_trace(folder, existed=existed):
+    with lock(folder), runlog.without_trace(folder, existed=existed):
         saved = open_run(folder, plan.recipe, plan.resume, basis, emit)
         if saved is not None:  # an own network keeps the name by which its run was begun
             renamed = plan.recipe.model_copy(update={"model": saved["model"]})
@@ -51,6 +55,9 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
             record = _run_one(plan, folder, saved, setting)
         else:
             emit(RunKept(f"already finished: {folder}"))
+            if not all((folder / name).exists() for name in PICTURES):
+                assert saved is not None
+                _record_again(plan, folder, saved, setting)
     checks = goal.judge_result(record, plan.limits)
     return record | {"run": str(folder), "goal": result.goal(checks)}
 
@@ -88,8 +95,19 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
             last = evaluate(current.evaluated, run.evaluation)
         past = {"sessions": log.close("finished")}
         record = _write_result(plan, run, current, last, _of_run(setting) | past)
-    setting.outside.emit(_recorded(plan, run, current, last))
+    history = tuple(current.history)
+    setting.outside.emit(_recorded(plan, folder, history, run.evaluation, last))
     return record
+
+
+def _record_again(plan: Plan, folder: Path, saved: dict[str, Any], setting: Setting) -> None:
+    """Tell of a finished run that has no pictures: killed before they were drawn."""
+    model = runtime.place(build(plan.entry, plan.recipe.model_args), setting.runtime).eval()
+    checkpoint.load_weights(model, saved["weights"], where=str(folder))
+    _, evaluation = setting.parts(plan.recipe)
+    history = tuple(EpochMetrics(**metrics) for metrics in saved["history"])
+    last = evaluate(model, evaluation)
+    setting.outside.emit(_recorded(plan, folder, history, evaluation, last))
 
 
 def _train(plan: Plan, run: Run, current: state.TrainState) -> Evaluation | None:
@@ -199,13 +217,19 @@ def _write_result(
     return record
 
 
-def _recorded(plan: Plan, run: Run, current: state.TrainState, last: Evaluation) -> RunRecorded:
+def _recorded(
+    plan: Plan,
+    folder: Path,
+    history: tuple[EpochMetrics, ...],
+    evaluation: Labelled,
+    last: Evaluation,
+) -> RunRecorded:
     return RunRecorded(
-        run_dir=str(run.folder),
+        run_dir=str(folder),
         model=plan.entry.name,
         seed=plan.recipe.seed,
-        history=tuple(current.history),
-        confusion=confusion(run.evaluation.labels.tolist(), last.predictions.tolist()),
-        mistakes=mistakes(run.evaluation, last),
+        history=history,
+        confusion=confusion(evaluation.labels.tolist(), last.predictions.tolist()),
+        mistakes=mistakes(evaluation, last),
         target=plan.limits.target,
     )

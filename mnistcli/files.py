@@ -1,4 +1,5 @@
-"""Where packaged files lie, and the one way a file is written: whole or not at all."""
+"""Where packaged files lie, and how a file is written: whole or not at all, through no link of a
+stranger's."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from mnistcli.errors import EnvironmentFault
@@ -25,45 +28,46 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
     """Replace `path` by `data` so that a reader or a crash sees the old file or the new one.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the
-    name by one rename; `keep_previous` leaves the old file beside it as `<name>.previous`. A
-    symbolic link is followed; a device or pipe is written to as it is.
+    name by one rename; `keep_previous` leaves the old file beside it as `<name>.previous`. For our
+    own files in a folder that may be a stranger's: a link or pipe of that name is replaced, and
+    its target stays as it is.
 
     Raises:
         EnvironmentFault: the disk is full, or the folder can't be written.
     """
-    try:
+    with _explained(path):
+        if keep_previous and _is_plain(path):
+            _replace(path, data, previous=previous_of(path))
+        else:
+            _replace(path, data)
+
+
+def write_where_named(path: Path, data: bytes) -> None:
+    """Write a file that the user named, whole or not at all, with the mode that it had.
+
+    A symbolic link is followed; a device or pipe is written to as it is.
+
+    Raises:
+        EnvironmentFault: as `write_atomically` does.
+    """
+    with _explained(path):
         path = Path(os.path.realpath(path))
         if path.exists() and not path.is_file():
             path.write_bytes(data)
-            return
-        temporary = _temporary(path)
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if keep_previous and path.exists():
-                _link(path, previous_of(path))
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"can't write {path}: {error.strerror}", hint="free disk space, or choose another place"
-        ) from error
+        else:
+            _replace(path, data, mode=stat.S_IMODE(path.stat().st_mode) if path.exists() else None)
 
 
-def is_ours(path: Path) -> bool:
-    """Return whether a file in a run folder is only our lock, a set's record, or unfinished."""
-    return path.name in (".lock", "set.json") or path.name.endswith(_TEMPORARY)
+def is_unfinished(path: Path) -> bool:
+    """Return whether a file is what a killed writer left, by its name."""
+    return path.name.endswith(_TEMPORARY)
 
 
 def remove_stale(folder: Path) -> None:
     """Remove what a killed writer left; the caller holds the folder's lock."""
-    for path in folder.glob(f".*{_TEMPORARY}"):
-        path.unlink(missing_ok=True)
+    for path in filter(_is_plain, folder.glob(f".*{_TEMPORARY}")):
+        with contextlib.suppress(OSError):  # the next write says what is wrong with the disk
+            path.unlink()
 
 
 def previous_of(path: Path) -> Path:
@@ -76,6 +80,41 @@ def bring_back_previous(path: Path) -> None:
     damaged one as the previous."""
     with contextlib.suppress(OSError):  # the next write says what is wrong with the disk
         _link(previous_of(path), path)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"can't write {path}: {error.strerror}", hint="free disk space, or choose another place"
+        ) from error
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether a file of this name is there, and no link, folder, pipe or device."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _replace(
+    path: Path, data: bytes, *, previous: Path | None = None, mode: int | None = None
+) -> None:
+    temporary = _temporary(path)
+    try:
+        with temporary.open("xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None:
+            _link(path, previous)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    _sync_folder(path.parent)
 
 
 def _temporary(path: Path) -> Path:
@@ -91,7 +130,9 @@ def _link(existing: Path, name: Path) -> None:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            shutil.copyfile(existing, link)  # a file system without hard links
+            shutil.copyfile(
+                existing, link, follow_symlinks=False
+            )  # a file system without hard links
             with link.open("rb+") as copy:
                 os.fsync(copy.fileno())
         os.replace(link, name)

@@ -10,6 +10,7 @@ from mnistcli.engine import meeting
 from mnistcli.errors import Interrupted
 from mnistcli.events import RowAdded, SetStarted
 from mnistcli.results import runlog, setlog
+from mnistcli.results.lock import is_held
 from mnistcli.results.setlog import Document, Row
 from mnistcli.setting import Outside, Plan, Setting
 
@@ -93,7 +94,7 @@ class Ledger:
         for seed in self.todo():
             folder = self._plan.out_of(seed)
             assert folder is not None
-            if runlog.is_held(folder):
+            if is_held(folder):
                 held[seed] = now
             elif now - held[seed] > _LOST_SECONDS:
                 row = {"seed": seed, "status": "failed", "exit_code": 1, "error": _LOST}

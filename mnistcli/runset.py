@@ -28,6 +28,7 @@ from mnistcli.events import Emit, Event, RunKept
 from mnistcli.experiment import follow, run_seed
 from mnistcli.ledger import Ledger
 from mnistcli.results import runlog, setlog
+from mnistcli.results.lock import lock
 from mnistcli.results.setlog import Row
 from mnistcli.setfolder import open_set, placed
 from mnistcli.setting import Outside, Plan, Setting, prepare
@@ -76,7 +77,7 @@ def run_set(plan: Plan, outside: Outside, place: Ranks) -> Plan:
 def _lead(plan: Plan, setting: Setting, place: Ranks, store: Store) -> Plan:
     assert plan.out is not None
     runlog.create(plan.out)
-    with runlog.lock(plan.out) if len(plan.seeds) > 1 else nullcontext():
+    with lock(plan.out) if len(plan.seeds) > 1 else nullcontext():
         document = open_set(plan, place.launch or secrets.token_hex(8), setting)
         restarts = document.get("restarts", -1) + 1  # torchrun counts each machine's own
         document |= {"model": plan.entry.name, "ranks": place.size, "restarts": restarts}

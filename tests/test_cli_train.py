@@ -12,6 +12,7 @@ from conftest import Cli, document, values, write_idx
 from mnistcli.cli.plan import resume_command
 from mnistcli.data import mnist
 from mnistcli.results import runlog
+from mnistcli.results.lock import lock
 
 
 def test_a_run_in_a_pipe_leaves_one_line_an_epoch_and_its_files(
@@ -195,7 +196,7 @@ def test_divergence_exits_6(train_small: Cli, tmp_path: Path) -> None:
 def test_an_occupied_folder_is_refused_and_a_busy_one_too(train_small: Cli, tmp_path: Path) -> None:
     train_small()
     assert train_small().returncode == 2
-    with runlog.lock(tmp_path / "run"):
+    with lock(tmp_path / "run"):
         busy = train_small()
         assert busy.returncode == 7
         assert str(os.getpid()) in busy.stderr

@@ -19,6 +19,7 @@ from mnistcli.models.registry import MODELS
 from mnistcli.recipe import load
 from mnistcli.results import runlog
 from mnistcli.results.goal import Limits
+from mnistcli.results.lock import lock
 from mnistcli.runset import attempt
 from mnistcli.setting import Outside, Plan, prepare
 from mnistcli.view.output import Output
@@ -87,7 +88,7 @@ def test_jobs_write_one_document_and_skip_a_run_that_is_held(
 ) -> None:
     (tmp_path / "set" / "s1").mkdir(parents=True)
     rank_line += ["--model", "v3", "--epochs", "1", "--seeds", "0-2", "--jobs", "2", "--json"]
-    with runlog.lock(tmp_path / "set" / "s1"):
+    with lock(tmp_path / "set" / "s1"):
         process = spawn(*rank_line, "--out", str(tmp_path / "set"))
         out, errors = process.communicate()
     assert process.returncode == 7, errors
@@ -115,7 +116,7 @@ def test_a_signal_stops_all_jobs_and_the_printed_command_resumes(
     assert process.returncode == 130, errors
     assert (errors.count("error:"), "result" in out) == (1, False)
     for seed in (0, 1):  # nobody holds the folders any more
-        with runlog.lock(tmp_path / "set" / f"s{seed}"):
+        with lock(tmp_path / "set" / f"s{seed}"):
             pass
     command = re.search(r"hint: mnistcli (.*)", errors)
     assert command is not None

@@ -111,3 +111,26 @@ def test_a_file_without_one_pair_of_markers_stays(
         path.write_text(text)
     assert cli("report", "--update", str(path)).returncode == 2
     assert text is None or path.read_text() == text
+
+
+def test_an_update_keeps_mode_line_endings_and_all_outside_the_markers(
+    cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.md"
+    before, after = b"one\r\n<!-- results -->\r\n", b"\r\n<!-- /results -->\r\n\r\n\r\ntwo"
+    path.write_bytes(before + b"old" + after)
+    path.chmod(0o600)
+    assert cli("report", "--update", str(path)).returncode == 0
+    text = path.read_bytes()
+    assert (text.startswith(before), text.endswith(after)) == (True, True)
+    assert text.count(b"\n") == text.count(b"\r\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert cli("report", "--update", str(path)).returncode == 0
+    assert path.read_bytes() == text
+
+
+def test_a_second_opening_marker_is_refused(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "a.md"
+    text = "<!-- results -->\nmine\n<!-- results -->\n\n<!-- /results -->\n"
+    path.write_text(text)
+    assert (cli("report", "--update", str(path)).returncode, path.read_text()) == (2, text)

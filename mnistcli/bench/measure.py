@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +21,7 @@ from mnistcli.engine import machine, state
 from mnistcli.engine.evaluate import evaluate
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime, wait_for_device
+from mnistcli.engine.scratch import temporary_folder
 from mnistcli.engine.step import Step
 from mnistcli.engine.train import train
 from mnistcli.models.registry import ModelEntry
@@ -97,8 +97,8 @@ class Bench:
         batch = mnist.Labelled(self.training.images[:size], self.training.labels[:size])
         recipe = self.recipe.model_copy(update={"epochs": 2})
         self.state.history = []
-        with tempfile.TemporaryDirectory() as folder:
-            run = replace(self._run(Path(folder)), recipe=recipe, training=batch)
+        with temporary_folder() as folder:
+            run = replace(self._run(folder), recipe=recipe, training=batch)
             seconds = self._time(lambda: train(run, self.state))
         timed = sum(m.train_seconds + m.eval_seconds for m in self.state.history)
         return (seconds - timed) / 2

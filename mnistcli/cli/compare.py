@@ -16,7 +16,7 @@ from mnistcli.cli import options, signals
 from mnistcli.cli.plan import Asked, parse_seeds, resolve_recipe
 from mnistcli.cli.sink import sink
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.files import write_atomically
+from mnistcli.files import write_where_named
 from mnistcli.models.registry import COMPARED, known_names, resolve
 from mnistcli.results.comparison import rows
 from mnistcli.results.gather import Found, gather
@@ -115,7 +115,7 @@ def compare(
     if plot is not None:
         from mnistcli.view.scatter import scatter_png
 
-        write_atomically(plot, scatter_png(table))
+        write_where_named(plot, scatter_png(table))
         output.talk(f"notice: written {plot}")
 
 

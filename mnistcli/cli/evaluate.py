@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli import options
-from mnistcli.files import write_atomically
+from mnistcli.files import write_where_named
 from mnistcli.results import runlog
 from mnistcli.view.evaluation import predictions_csv, show_evaluation
 from mnistcli.view.output import Output
@@ -77,7 +77,7 @@ def evaluate(
     if predictions is not None:
         result = found.evaluation
         columns = found.labels, result.predictions.tolist(), result.confidences.tolist()
-        write_atomically(predictions, predictions_csv(*columns).encode())
+        write_where_named(predictions, predictions_csv(*columns).encode())
     output = Output("evaluate", json, quiet, progress)
     options.say_which(output, checkpoint, trained.path)
     show_evaluation(output, found.report, found.checks, found.mistakes)

@@ -22,6 +22,7 @@ from mnistcli.errors import EnvironmentFault, Interrupted, MnistcliError, SetErr
 from mnistcli.events import Event, SetStarted
 from mnistcli.results import runlog, setlog
 from mnistcli.results.goal import judge_result
+from mnistcli.results.lock import lock
 from mnistcli.view.output import Output
 from mnistcli.view.run import live_or_plain
 from mnistcli.view.runset import SetView, show_set
@@ -192,7 +193,7 @@ def _begin(plan: Plan, name: str) -> Path:
     plan = placed(plan, setting)
     assert plan.out is not None
     runlog.create(plan.out)
-    with runlog.lock(plan.out):
+    with lock(plan.out):
         open_set(plan, name, setting)
     return plan.out
 

@@ -11,7 +11,7 @@ import typer
 from mnistcli import recipe as recipes
 from mnistcli.cli import options
 from mnistcli.errors import UsageError
-from mnistcli.files import write_atomically
+from mnistcli.files import write_where_named
 from mnistcli.results.comparison import rows
 from mnistcli.results.gather import gather
 from mnistcli.results.goal import Limits
@@ -77,7 +77,7 @@ def report(
     for notice in found.notices:
         output.talk(f"notice: {notice}")
     if svg is not None:
-        write_atomically(svg, _terminal(found.results).encode())
+        write_where_named(svg, _terminal(found.results).encode())
         output.talk(f"notice: written {svg}")
     if readme is not None:
         shown = to_markdown(table, found.unfinished, difference=False)
@@ -89,7 +89,8 @@ def report(
     if place is None:
         output.product(text)
     else:
-        write_atomically(place, (text.rstrip("\n") + "\n").encode())
+        whole = text if readme is not None else text.rstrip("\n") + "\n"
+        write_where_named(place, whole.encode())
         output.talk(f"notice: written {place}")
     if place is not None or quiet:
         output.result(f"result report={place or '-'} rows={len(table)}")
@@ -117,7 +118,7 @@ def _terminal(results: list[dict[str, Any]]) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()  # line endings stay
     except (OSError, ValueError) as error:
         raise UsageError(
             f"can't read {path}: {error}", hint="--out FILE.md makes a new one"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import pickletools
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 MAX_ENTRIES = 20_000
 _MAX_PICKLE_BYTES = 4 * 2**20  # what 10,000 epochs of history need, in round numbers
@@ -53,7 +53,7 @@ def repack(data: bytes) -> io.BytesIO:
             content = source.read(entry)
             if entry.filename.endswith(".pkl"):
                 _check_pickle(content)
-            target.writestr(entry.filename, content)
+            target.writestr(ZipInfo(entry.filename), content)  # the clock may be out of zip's range
     clean.seek(0)
     return clean
 

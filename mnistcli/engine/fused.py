@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnistcli.engine import machine, plain
+from mnistcli.engine.scratch import temporary_folder
+from mnistcli.errors import EnvironmentFault
 
 _FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-trapping-math", "-fno-math-errno",
@@ -28,20 +29,36 @@ _FLAGS = (
 _SUFFIX = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Hardswish: "hardswish"}
 
+_KERNELS = (
+    *(f"batch_norm_{name}{way}" for name in _ACTIVATIONS.values() for way in ("", "_backward")),
+    "max_pool", "max_pool_backward",
+)  # fmt: skip
+
 
 @functools.cache
 def compile_kernels() -> ctypes.CDLL | str:
     """Return the loaded kernels, or why they can't be had here; once a process."""
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder, "fused.so")
-        source = Path(__file__).with_name("fused.cpp")
-        fault = machine.run_compiler(source, *_FLAGS, "-o", library)
-        if fault is not None:
-            return fault
-        try:
-            return ctypes.CDLL(str(library))
-        except OSError as error:  # such as a temporary folder that forbids execution
-            return f"the compiled kernels can't be loaded: {error}"
+    try:
+        with temporary_folder() as folder:
+            library = folder / "fused.so"
+            source = Path(__file__).with_name("fused.cpp")
+            fault = machine.run_compiler(source, *_FLAGS, "-o", library, folder=folder)
+            return _load(library) if fault is None else fault
+    except EnvironmentFault as error:
+        return f"{error}; {error.hint}"
+
+
+def _load(library: Path) -> ctypes.CDLL | str:
+    """Return a library with all of our kernels, or why there is none."""
+    try:
+        loaded = ctypes.CDLL(str(library))
+    except OSError as error:  # a folder that forbids execution; a compiler that wrote nothing
+        where = "where that folder forbids execution, let TMPDIR name another"
+        return f"the compiled kernels can't be loaded: {error}; {where}"
+    for name in _KERNELS:
+        if not all(hasattr(loaded, f"{name}_{suffix}") for suffix in _SUFFIX.values()):
+            return f"the compiled kernels lack {name}"
+    return loaded
 
 
 def specialise(model: nn.Module) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+
+_COMPILE_SECONDS = 120  # of which it needs two
 
 
 def device_name(device: torch.device) -> str:
@@ -53,17 +57,23 @@ def peak_rss_mib() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
 
-def run_compiler(source: Path, *arguments: str | Path) -> str | None:
-    """Compile a C++ file with CXX, g++ or clang++; return None, or why it failed."""
-    compiler = _compiler()
+def run_compiler(source: Path, *arguments: str | Path, folder: Path) -> str | None:
+    """Compile a C++ file with CXX, g++ or clang++; return None, or why it failed.
+
+    What it makes on the way goes to `folder`.
+    """
+    try:
+        compiler = _compiler()
+    except ValueError as error:
+        return f"CXX is no command: {error}"
     if not compiler:
         return "no C++ compiler found"
-    name = compiler[-1]
+    name = " ".join(compiler)
     try:
-        run = subprocess.run(
-            [*compiler, *arguments, source], capture_output=True, text=True, timeout=120
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        run = _call(*compiler, *arguments, source, seconds=_COMPILE_SECONDS, folder=folder)
+    except subprocess.TimeoutExpired:
+        return f"{name} does not end in {_COMPILE_SECONDS} seconds"
+    except OSError as error:
         return f"{name} does not run: {error}"
     if run.returncode:
         lines = run.stderr.strip().splitlines() or ["no message"]
@@ -73,16 +83,38 @@ def run_compiler(source: Path, *arguments: str | Path) -> str | None:
 
 def compiler_version() -> str | None:
     """Return the first line that the compiler says of itself, or None where it says nothing."""
-    command = [*_compiler(), "--version"]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        run = _call(*_compiler(), "--version", seconds=10)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return next(iter(run.stdout.strip().splitlines()), None)
 
 
+def _call(
+    *command: str | Path, seconds: float, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; one that takes longer is killed with all that it started."""
+    pipe = subprocess.PIPE
+    environment = os.environ | ({} if folder is None else {"TMPDIR": str(folder)})
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace",
+        process_group=0, env=environment,
+    ) as process:  # fmt: skip
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
 def _compiler() -> list[str]:
-    """Return the words that call the compiler: CXX, g++ or clang++; none where there is none."""
+    """Return the words that call the compiler: CXX, g++ or clang++; none where there is none.
+
+    Raises:
+        ValueError: CXX has a quotation mark that nothing closes.
+    """
     found = shutil.which("g++") or shutil.which("clang++")
     return shlex.split(os.environ.get("CXX", "")) or ([found] if found else [])
 

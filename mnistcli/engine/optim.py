@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistcli.engine import muon
+from mnistcli.engine.scratch import import_without_cache
 from mnistcli.recipe import (
     Adam,
     Muon,
@@ -29,6 +30,7 @@ def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer
     Vectors are biases and the scales and shifts of normalisation. Parameters that require no
     gradient are in no group.
     """
+    import_without_cache()
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
     for parameter in filter(lambda p: p.requires_grad, model.parameters()):

@@ -226,7 +226,7 @@ def fastest_kernels() -> Iterator[None]:
 
 def _choose_device(asked: str) -> tuple[torch.device, str | None]:
     kind, _, index = asked.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
+    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
         raise UsageError(f"unknown device {asked!r}", hint="--device auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         return torch.device("cpu"), None

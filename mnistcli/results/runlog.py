@@ -1,31 +1,30 @@
-"""A run's folder: made exclusively, locked while in use, its text files rewritten from history."""
+"""A run's folder: made exclusively, left without a trace, its text files written from history."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import math
 import os
 import shlex
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistcli.errors import ArtifactError, BusyError, DivergedError, EnvironmentFault, UsageError
+from mnistcli.errors import ArtifactError, DivergedError, EnvironmentFault, UsageError
 from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
-from mnistcli.files import is_ours, write_atomically
+from mnistcli.files import is_unfinished, write_atomically
+from mnistcli.results import lock
 
 if TYPE_CHECKING:
     from mnistcli.recipe import Recipe
 
 
-_BEFORE_EPOCHS = {".lock", "recipe.yaml", "env.json"}  # what a run has before its first epoch
+_BEFORE_EPOCHS = {lock.NAME, "recipe.yaml", "env.json"}  # what a run has before its first epoch
 
 
 def run_folders(parent: Path) -> list[Path]:
@@ -46,9 +45,29 @@ def create(folder: Path) -> None:
 
 def refuse_occupied(folder: Path, *, hint: str = "") -> None:
     """Raise UsageError where a folder holds anything but our own lock or unfinished writes."""
-    if any(not is_ours(path) for path in folder.iterdir()):
+    if not _is_empty(folder):
         alone = f"--resume {shlex.quote(str(folder))} in place of --out, or another --out"
         raise UsageError(f"folder is not empty: {folder}", hint=hint or alone)
+
+
+def _is_empty(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return all(_is_ours(entry) for entry in entries)
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Return whether a file is our lock, a set's record or unfinished: by what is in it, since a
+    stranger's file may have that name."""
+    if not entry.is_file(follow_symlinks=False):
+        return False
+    path = Path(entry.path)
+    if entry.name == lock.NAME:
+        with contextlib.suppress(OSError):  # its holder removed it
+            return path.stat().st_size < 32 and lock.is_ours(path.read_bytes())
+        return True
+    if entry.name == "set.json":
+        return "rows" in (read_json(path) or {})
+    return is_unfinished(path)
 
 
 def create_exclusively(folder: Path) -> bool:
@@ -73,52 +92,13 @@ def _explain_failure(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes; the kernel frees it when its holder dies."""
-    try:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise EnvironmentFault(f"can't lock {folder}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(
-                f"run folder is in use by process {_holder(descriptor)}: {folder}",
-                hint="name another --out",
-            ) from error
-        except OSError as error:
-            raise EnvironmentFault(f"can't lock {folder}: {error.strerror}") from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_held(folder: Path) -> bool:
-    """Return whether a process holds a folder's lock, on any machine that shares the folder."""
-    try:
-        descriptor = os.open(folder / ".lock", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-@contextmanager
 def without_trace(folder: Path, *, existed: bool) -> Iterator[None]:
     """Where a run fails before its first epoch, leave the folder as it was; hold its lock.
 
     So the mended command line can be started again. A run that a signal stopped stays, to be
     resumed, and one that diverged, which is a finding. Whatever else lies in the folder stays too.
     """
-    was_empty = all(is_ours(path) for path in folder.iterdir())
+    was_empty = _is_empty(folder)
     try:
         yield
     except DivergedError:
@@ -132,15 +112,6 @@ def without_trace(folder: Path, *, existed: bool) -> Iterator[None]:
                 with contextlib.suppress(OSError):  # another process came in meanwhile
                     folder.rmdir()
         raise
-
-
-def _holder(descriptor: int) -> str:
-    """Return the number that the holder wrote; it may be a moment behind its lock."""
-    for _ in range(20):
-        if number := os.pread(descriptor, 32, 0).decode():
-            return number
-        time.sleep(0.05)
-    return "unknown"
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:

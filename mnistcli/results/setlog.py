@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,14 @@ def read(folder: Path) -> Document:
 
 
 def find(parent: Path, head: Document) -> Path | None:
-    """Return the folder of the latest unfinished set of this recipe, data and seeds, else of a
-    finished one."""
+    """Return the folder of this recipe's, data's and seeds' unfinished set with most runs over,
+    else of a finished one: no clock decides."""
     found = []
     for file in parent.glob("*/set.json"):
         document = known(file.parent)
         if document is not None and all(document[key] == value for key, value in head.items()):
-            found.append((document["exit_code"] is None, file.parent.name, file.parent))
+            unfinished, runs = document["exit_code"] is None, len(document["rows"])
+            found.append((unfinished, runs, file.parent.name, file.parent))
     return max(found)[-1] if found else None
 
 
@@ -108,6 +110,7 @@ def begin(folder: Path, head: Document, runs: Mapping[int, Path], *, resume: boo
         UsageError: the folder holds another set or a run, and is not to be resumed.
     """
     document = known(folder)
+    _refuse_foreign(folder, document, runs)
     if document is not None and all(document[key] == value for key, value in head.items()):
         final = (row for row in document["rows"] if row["exit_code"] in _FINAL)
         rows = {row["seed"]: row for row in final if row["seed"] in head["seeds"]}
@@ -125,6 +128,17 @@ def begin(folder: Path, head: Document, runs: Mapping[int, Path], *, resume: boo
     document = {"schema": SCHEMA, **head, "elsewhere": outside, "exit_code": None, "rows": []}
     runlog.write_json(set_file(folder), document)
     return document
+
+
+def _refuse_foreign(folder: Path, document: Document | None, runs: Mapping[int, Path]) -> None:
+    """Raise UsageError where a file or link that a set did not make has the name of one of its."""
+    if document is None and os.path.lexists(set_file(folder)):
+        raise UsageError(
+            f"not the record of a set: {set_file(folder)}", hint="move it away, or another --out"
+        )
+    for run in runs.values():
+        if run.parent == folder and run.is_symlink():
+            raise UsageError(f"a symbolic link, not a run: {run}", hint="another --out")
 
 
 def results(rows: Sequence[Row], limits: Limits) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from mnistcli import recipe as recipes
 from mnistcli.errors import DivergedError, UsageError
 from mnistcli.models.registry import MODELS
 from mnistcli.results import runlog
+from mnistcli.results.lock import is_held
 
 # run, origin, model, recipe, recipe_digest, seed, why, resume; `failed`: no resume mends it
 Unfinished = dict[str, Any]
@@ -32,7 +33,7 @@ def why_unfinished(folder: Path, origin: str) -> Unfinished:
     failed = outcome.startswith("diverged") or row.get("exit_code") == DivergedError.exit_code
     done = _epochs_saved(folder)
     why = outcome or row.get("error") or f"{done} of {recipe.epochs} epochs are saved"
-    if runlog.is_held(folder):
+    if is_held(folder):
         why = f"still running, {done} of {recipe.epochs} epochs are saved"
     own = [] if recipe.model in MODELS else ["--model", recipe.model]
     resume = shlex.join(["mnistcli", "train", *own, "--resume", str(folder)])

@@ -23,7 +23,8 @@ _COURSE = [
     Column("most", "most", percent),
 ]
 _SINGLE = [_COURSE[0], Column("mean", "accuracy", percent)]
-_MARKERS = re.compile(r"(<!-- results\b[^>]*-->\n).*?(\n<!-- /results -->)", re.DOTALL)
+_OPENING = re.compile(r"^<!-- results\b[^>]*-->", re.MULTILINE)
+_MARKERS = re.compile(r"(<!-- results\b[^>]*-->\r?\n).*?(\r?\n<!-- /results -->)", re.DOTALL)
 
 
 def to_report(rows: Sequence[Row], unfinished: Sequence[Row], place: Path) -> str:
@@ -58,13 +59,15 @@ def update(text: str, table: str, *, where: str) -> str:
     Raises:
         UsageError: there is no such pair of markers, or more than one.
     """
-    if len(_MARKERS.findall(text)) != 1:
+    if len(_MARKERS.findall(text)) != 1 or len(_OPENING.findall(text)) != 1:
         raise UsageError(
             "expected one pair of markers",
             where=where,
             hint="<!-- results --> and <!-- /results -->, each on a line of its own",
         )
-    return _MARKERS.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", text)
+    end = "\r\n" if "\r\n" in text else "\n"
+    shown = table.replace("\n", end)
+    return _MARKERS.sub(lambda match: f"{match[1]}{end}{shown}{end}{match[2]}", text)
 
 
 def _goal(limits: Limits) -> str:
