@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mnistcli.audit import audit
 from mnistcli.engine import checkpoint, runtime, state
@@ -17,9 +19,9 @@ from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.train import train
 from mnistcli.errors import ArtifactError, DivergedError, UsageError
-from mnistcli.events import Notice, RunKept, RunRecorded, RunStarted
+from mnistcli.events import EpochMetrics, Notice, RunKept, RunRecorded, RunStarted
 from mnistcli.models import identity, own
-from mnistcli.results import goal, result, runlog, sessions
+from mnistcli.results import goal, result, runlog, sessions, stored
 from mnistcli.results.confusion import confusion
 from mnistcli.results.resume import TEACHER, Saved, locate, open_run
 from mnistcli.results.sessions import Session
@@ -45,7 +47,9 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
             renamed = plan.recipe.model_copy(update={"model": saved["model"]})
             plan = replace(plan, recipe=renamed)
         finished = saved is not None and saved["training"] is None
-        record = runlog.read_json(folder / "result.json") if finished else None
+        record = _believed(plan, folder, saved) if saved is not None and finished else None
+        if finished and record is None:
+            emit(Notice(f"result.json is missing, or not that of last.pt: written again: {folder}"))
         if record is None:
             setting.group.first(lambda: (seed, saved))
             record = _run_one(plan, folder, saved, setting)
@@ -53,6 +57,35 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
             emit(RunKept(f"already finished: {folder}"))
     checks = goal.judge_result(record, plan.limits)
     return record | {"run": str(folder), "goal": result.goal(checks)}
+
+
+def _believed(plan: Plan, folder: Path, saved: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a finished run's result where its checkpoint, the truth, gives the same; else None.
+
+    Names are not compared: a later version may call the same recipe otherwise.
+    """
+    try:
+        record = stored.of_folder(folder)
+    except ArtifactError:
+        return None
+    history = [EpochMetrics(**metrics) for metrics in saved["history"]]
+    derived = _derived(plan, history, saved["weights"])
+    names = {"schema", "recipe", "changes", "recipe_values"}
+    same = all(record.get(key) == derived[key] for key in derived.keys() - names)
+    return record if same else None
+
+
+def _derived(
+    plan: Plan, history: Sequence[EpochMetrics], weights: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Return the part of a result that a checkpoint decides."""
+    audited = audit(plan.entry, plan.recipe.model_args)
+    return result.build(plan.recipe, plan.recipe_name, plan.changes, history) | {
+        "parameters": audited.parameters,
+        "mult_adds": audited.mult_adds,
+        "receptive_field": audited.receptive_field,
+        "weights_sha256": checkpoint.weights_hash(weights),
+    }
 
 
 def follow(plan: Plan, setting: Setting) -> None:
@@ -82,11 +115,13 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
         run, current = _set_up(plan, folder, saved, setting)
         setting.outside.emit(_started(plan, run, current))
         last = _train(plan, run, current)
+        trained: dict[str, Any] = {"runtime": chosen.to_dict(), "versions": state.versions()}
         if last is None:  # trained before, killed before its result was written
             assert saved is not None
             checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
             last = evaluate(current.evaluated, run.evaluation)
-        past = {"sessions": log.close("finished")}
+            trained = {key: saved[key] for key in ("runtime", "versions")}
+        past = {"sessions": log.close("finished")} | trained
         record = _write_result(plan, run, current, last, _of_run(setting) | past)
     setting.outside.emit(_recorded(plan, run, current, last))
     return record
@@ -181,16 +216,8 @@ def _write_result(
             "correct": last.predictions == run.evaluation.labels.cpu(),
         },
     )
-    history = current.history
-    audited = audit(plan.entry, plan.recipe.model_args)
-    record = result.build(plan.recipe, plan.recipe_name, plan.changes, history) | {
-        "parameters": audited.parameters,
-        "mult_adds": audited.mult_adds,
-        "receptive_field": audited.receptive_field,
-        "weights_sha256": checkpoint.weights_hash(current.evaluated.state_dict()),
+    record = _derived(plan, current.history, current.evaluated.state_dict()) | {
         **facts,
-        "runtime": run.runtime.to_dict(),
-        "versions": state.versions(),
         "environment": result.environment() | {"finished": result.now()},
     }
     runlog.write_json(run.folder / "result.json", record)
