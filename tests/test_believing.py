@@ -101,6 +101,20 @@ def test_a_finished_run_writes_its_result_again_from_the_checkpoint(
     assert "written again" not in cli(*line).stderr
 
 
+def test_row_25_a_copy_of_best_is_not_resumed_from(
+    cli: Cli, runs: Path, tiny_data: Path
+) -> None:
+    run = runs / "s0"
+    before = (run / "result.json").read_bytes()
+    shutil.copy(run / "best.pt", run / "last.pt")
+    refused = cli("train", "--resume", str(run), "--no-plots")
+    assert refused.returncode == 4
+    assert "a copy of best.pt (epoch 1, picked on test)" in refused.stderr
+    assert (run / "result.json").read_bytes() == before
+    said = cli("evaluate", str(run), "--data-dir", str(tiny_data))
+    assert (said.returncode, "picked_on=test" in said.stdout) == (0, True)
+
+
 READERS: dict[str, Callable[[Path], Any]] = {
     "result.json": stored.of_folder,
     "set.json": setlog.read,
