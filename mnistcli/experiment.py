@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,9 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
         setting.outside.emit(_started(plan, run, current))
         last = _train(plan, run, current)
         trained: dict[str, Any] = {"runtime": chosen.to_dict(), "versions": state.versions()}
-        if last is None:  # trained before, killed before its result was written
+        if last is None:
             assert saved is not None
-            checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
-            last = evaluate(current.evaluated, run.evaluation)
+            last = _evaluate_again(plan, run, current, saved)
             trained = {key: saved[key] for key in ("runtime", "versions")}
         past = {"sessions": log.close("finished")} | trained
         record = _write_result(plan, run, current, last, _of_run(setting) | past)
@@ -129,10 +129,17 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
 
 def _train(plan: Plan, run: Run, current: state.TrainState) -> Evaluation | None:
     """Train; what an own network raises meanwhile is told with its line."""
-    if not plan.entry.own:
+    with own.faults(plan.entry, "fails in training") if plan.entry.own else nullcontext():
         return train(run, current)
-    with own.faults(plan.entry, "fails in training"):
-        return train(run, current)
+
+
+def _evaluate_again(
+    plan: Plan, run: Run, current: state.TrainState, saved: dict[str, Any]
+) -> Evaluation:
+    """Evaluate a run that is trained, and was killed before its result was written."""
+    checkpoint.load_weights(current.evaluated, saved["weights"], where=str(run.folder))
+    with own.faults(plan.entry, "fails in evaluation") if plan.entry.own else nullcontext():
+        return evaluate(current.evaluated, run.evaluation)
 
 
 def _of_run(setting: Setting) -> dict[str, Any]:

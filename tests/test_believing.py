@@ -101,9 +101,7 @@ def test_a_finished_run_writes_its_result_again_from_the_checkpoint(
     assert "written again" not in cli(*line).stderr
 
 
-def test_row_25_a_copy_of_best_is_not_resumed_from(
-    cli: Cli, runs: Path, tiny_data: Path
-) -> None:
+def test_row_25_a_copy_of_best_is_not_resumed_from(cli: Cli, runs: Path, tiny_data: Path) -> None:
     run = runs / "s0"
     before = (run / "result.json").read_bytes()
     shutil.copy(run / "best.pt", run / "last.pt")
@@ -143,3 +141,31 @@ def test_what_is_no_file_of_a_run_is_refused_at_once(name: str, kind: str, tmp_p
         return
     with pytest.raises(ArtifactError, match=name):
         READERS[name](tmp_path)
+
+
+ENDS = """
+import os, torch
+class Net(torch.nn.Sequential):
+    def forward(self, x):
+        if len(x) == 40:  # the test pictures: no check before has so many
+            {end}
+        return super().forward(x)
+def net():
+    return Net(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+"""
+
+
+@pytest.mark.parametrize("end", ["raise SystemExit(0)", "raise KeyError('x')", "x = x * torch.nan"])
+def test_row_29_a_network_that_ends_in_evaluation_never_ends_with_0(
+    end: str, cli: Cli, tiny_data: Path, tmp_path: Path
+) -> None:
+    code = tmp_path / "ends.py"
+    code.write_text(ENDS.format(end="pass"))
+    line = ["--data-dir", str(tiny_data), "--model", f"{code}:net"]
+    train = ["train", *line, "--epochs", "1", "--threads", "1", "--no-plots", "--out"]
+    assert cli(*train, str(tmp_path / "run")).returncode == 0
+    code.write_text(ENDS.format(end=end))
+    found = [cli("evaluate", str(tmp_path / "run"), *line), cli(*train, str(tmp_path / "second"))]
+    nan = "nan" in end
+    assert [one.returncode for one in found] == ([4, 6] if nan else [2, 2])
+    assert all(nan or "ends.py:6" in one.stderr for one in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 import traceback
@@ -43,6 +44,7 @@ _EXIT_CODES = """
 5 environment (device, disk, permission, memory, compiler) · 6 training diverged ·
 7 run folder busy · 129, 130, 143 stopped by a signal, resumable
 """
+_COMPLETING = "_MNISTCLI_COMPLETE"  # set by the shell whose completion asks
 _EXAMPLES = """
 **Examples**
 
@@ -92,8 +94,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = _dispatch(list(arguments), command, output)
         return code if isinstance(code, int) else 0
-    except SystemExit as end:  # completion is over; or the reader of help left, Typer's exit 1
-        return 0 if _asks_help(arguments) or not end.code else 1
+    except SystemExit as end:
+        if _asks_help(arguments) or _COMPLETING in os.environ:  # or help's reader left: Typer's 1
+            return 0
+        what = f"a network's code ended the process with {end.code or 0}"
+        return fail(MnistcliError(what, hint="run it again with --traceback"), arguments)
     except (Exception, Interrupted) as error:
         return fail(error, arguments)
 

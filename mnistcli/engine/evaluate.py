@@ -45,17 +45,21 @@ def read(model: nn.Module, images: Tensor) -> Tensor:
     return torch.cat(outputs)
 
 
-@torch.inference_mode()
 def evaluate(model: nn.Module, data: Labelled) -> Evaluation:
     """Evaluate a network in eval mode on every picture exactly once."""
-    logits = read(model, data.images)
-    loss = F.cross_entropy(logits, data.labels)
+    return score(read(model, data.images), data.labels)
+
+
+@torch.inference_mode()
+def score(logits: Tensor, labels: Tensor) -> Evaluation:
+    """Return what logits, float32 [N, 10], make of pictures with these labels, [N]."""
+    loss = F.cross_entropy(logits, labels)
     confidences, predictions = logits.softmax(dim=1).max(dim=1)
-    correct = (predictions == data.labels).sum()
+    correct = (predictions == labels).sum()
     return Evaluation(
         loss=loss.item(),
         correct=int(correct),
-        total=len(data.labels),
+        total=len(labels),
         predictions=predictions.to(torch.uint8).cpu(),
         confidences=confidences.cpu(),
     )
