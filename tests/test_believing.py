@@ -15,6 +15,7 @@ from forkserver import Server
 
 from mnistcli.errors import ArtifactError
 from mnistcli.results import runlog, sessions, setlog, stored
+from mnistcli.view import text
 
 Document = dict[str, Any]
 
@@ -169,3 +170,37 @@ def test_row_29_a_network_that_ends_in_evaluation_never_ends_with_0(
     nan = "nan" in end
     assert [one.returncode for one in found] == ([4, 6] if nan else [2, 2])
     assert all(nan or "ends.py:6" in one.stderr for one in found)
+
+
+ODD_NAME = "v3\x1b[31m\r\n\u202e|Wörter=ж $a$ $"
+RAW = {"\x1b", "\r", "\u202e"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare"], ["compare", "-q"], ["compare", "--json"], ["compare", "--format", "md"],
+        ["compare", "--format", "csv"], ["compare", "--progress", "live"], ["report"],
+        ["compare", "--plot", "a.png"],
+    ],
+)  # fmt: skip
+def test_row_28_strangers_names_are_shown_escaped(
+    words: list[str], cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    monkeypatch.setenv("NO_COLOR", "1")
+    edit(runs / "s0" / "result.json", recipe=ODD_NAME, changes=["=1+1\x1b]0;x\x07"])
+    done = cli(words[0], "s0", *words[1:])
+    assert done.returncode == 0, done.stderr
+    said = (done.stdout + done.stderr).replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert not RAW & set(said), said
+    assert "Wörter" in said or "W\\u00f6rter" in said or "-q" in words or "live" in words
+
+
+def test_row_28_errors_show_names_escaped(cli: Cli, tmp_path: Path) -> None:
+    for words in (["evaluate", "a\x1b[2J\n.pt"], ["train", "--model", "a\u202e.py:f"]):
+        done = cli(*words)
+        assert not RAW & set(done.stderr), done.stderr
+        assert len(done.stderr.splitlines()) <= 2
+    assert text.csv_cell("=1+1\t") == "'=1+1\\t"
+    assert text.escaped_json('"\x9b\u202e"') == '"\\u009b\\u202e"'

@@ -20,6 +20,7 @@ from mnistcli.errors import (
     nearest,
 )
 from mnistcli.view import output as view
+from mnistcli.view.text import escaped
 
 view.tame_typer()
 
@@ -109,7 +110,9 @@ def fail(error: Exception | Interrupted, arguments: Sequence[str]) -> int:
     if isinstance(error, Interrupted) and command == "train" and not error.hint:
         error.hint = resume_command(arguments, None)
     if "--traceback" in arguments:
-        view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
+        view.write(
+            sys.stderr, escaped("".join(traceback.format_exception(error)).rstrip(), keep="\n")
+        )
     fault = _explain(error, command)
     if not processes.told_elsewhere(fault):
         output.failure(fault)
