@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from mnistcli.data import mnist
-from mnistcli.engine.evaluate import Evaluation, evaluate, mistakes, read
+from mnistcli.engine.evaluate import Evaluation, mistakes, score
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.events import Mistake, Prediction
 from mnistcli.results.confusion import confusion, per_class, worst_pairs
 from mnistcli.results.goal import Check, Limits, judge
 from mnistcli.results.result import accuracy_dict, follows_test, goal
-from mnistcli.trained import Trained
+from mnistcli.trained import Trained, logits_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def assess(
             hint="evaluate without --val, or train with --val",
         )
     pictures = mnist.validation_parts(dataset)[1] if val else dataset.test
-    found = evaluate(trained.model, pictures.to(chosen.torch_device))
+    pictures = pictures.to(chosen.torch_device)
+    found = score(logits_of(trained, pictures.images), pictures.labels)
     split = "validation" if val else "test"
     checks = _judge(trained, found, limits, same_pictures=same_data, split=split)
     labels: list[int] = pictures.labels.tolist()
@@ -131,7 +132,7 @@ def predict_files(
     if not pictures:
         return [], faults
     pixels = torch.stack([one.pixels for _, one in pictures])
-    shares = read(trained.model, pixels.to(chosen.torch_device)).softmax(dim=1).cpu()
+    shares = logits_of(trained, pixels.to(chosen.torch_device)).softmax(dim=1).cpu()
     best = shares.topk(3, dim=1)
     found = [
         Prediction(str(path), one.width, one.height, one.polarity,

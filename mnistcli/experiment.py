@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mnistcli.audit import audit
 from mnistcli.data.mnist import Labelled
@@ -21,7 +24,7 @@ from mnistcli.errors import ArtifactError, DivergedError, UsageError
 from mnistcli.events import EpochMetrics, Notice, RunKept, RunRecorded, RunStarted
 from mnistcli.models import identity, own
 from mnistcli.models.registry import build
-from mnistcli.results import goal, result, runlog, sessions
+from mnistcli.results import goal, result, runlog, sessions, stored
 from mnistcli.results.confusion import confusion
 from mnistcli.results.lock import lock
 from mnistcli.results.report import PICTURES
@@ -49,7 +52,9 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
             renamed = plan.recipe.model_copy(update={"model": saved["model"]})
             plan = replace(plan, recipe=renamed)
         finished = saved is not None and saved["training"] is None
-        record = runlog.read_json(folder / "result.json") if finished else None
+        record = _believed(plan, folder, saved) if saved is not None and finished else None
+        if finished and record is None:
+            emit(Notice(f"result.json is missing, or not that of last.pt: written again: {folder}"))
         if record is None:
             setting.group.first(lambda: (seed, saved))
             record = _run_one(plan, folder, saved, setting)
@@ -60,6 +65,35 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
                 _record_again(plan, folder, saved, setting)
     checks = goal.judge_result(record, plan.limits)
     return record | {"run": str(folder), "goal": result.goal(checks)}
+
+
+def _believed(plan: Plan, folder: Path, saved: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a finished run's result where its checkpoint, the truth, gives the same; else None.
+
+    Names are not compared: a later version may call the same recipe otherwise.
+    """
+    try:
+        record = stored.of_folder(folder)
+    except ArtifactError:
+        return None
+    history = [EpochMetrics(**metrics) for metrics in saved["history"]]
+    derived = _derived(plan, history, saved["weights"])
+    names = {"schema", "recipe", "changes", "recipe_values"}
+    same = all(record.get(key) == derived[key] for key in derived.keys() - names)
+    return record if same else None
+
+
+def _derived(
+    plan: Plan, history: Sequence[EpochMetrics], weights: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Return the part of a result that a checkpoint decides."""
+    audited = audit(plan.entry, plan.recipe.model_args)
+    return result.build(plan.recipe, plan.recipe_name, plan.changes, history) | {
+        "parameters": audited.parameters,
+        "mult_adds": audited.mult_adds,
+        "receptive_field": audited.receptive_field,
+        "weights_sha256": checkpoint.weights_hash(weights),
+    }
 
 
 def follow(plan: Plan, setting: Setting) -> None:
@@ -89,11 +123,12 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
         run, current = _set_up(plan, folder, saved, setting)
         setting.outside.emit(_started(plan, run, current))
         last = _train(plan, run, current)
-        if last is None:  # trained before, killed before its result was written
+        trained: dict[str, Any] = {"runtime": chosen.to_dict(), "versions": state.versions()}
+        if last is None:
             assert saved is not None
-            checkpoint.load_weights(current.evaluated, saved["weights"], where=str(folder))
-            last = evaluate(current.evaluated, run.evaluation)
-        past = {"sessions": log.close("finished")}
+            last = _evaluate_again(plan, run, current, saved)
+            trained = {key: saved[key] for key in ("runtime", "versions")}
+        past = {"sessions": log.close("finished")} | trained
         record = _write_result(plan, run, current, last, _of_run(setting) | past)
     history = tuple(current.history)
     setting.outside.emit(_recorded(plan, folder, history, run.evaluation, last))
@@ -112,10 +147,17 @@ def _record_again(plan: Plan, folder: Path, saved: dict[str, Any], setting: Sett
 
 def _train(plan: Plan, run: Run, current: state.TrainState) -> Evaluation | None:
     """Train; what an own network raises meanwhile is told with its line."""
-    if not plan.entry.own:
+    with own.faults(plan.entry, "fails in training") if plan.entry.own else nullcontext():
         return train(run, current)
-    with own.faults(plan.entry, "fails in training"):
-        return train(run, current)
+
+
+def _evaluate_again(
+    plan: Plan, run: Run, current: state.TrainState, saved: dict[str, Any]
+) -> Evaluation:
+    """Evaluate a run that is trained, and was killed before its result was written."""
+    checkpoint.load_weights(current.evaluated, saved["weights"], where=str(run.folder))
+    with own.faults(plan.entry, "fails in evaluation") if plan.entry.own else nullcontext():
+        return evaluate(current.evaluated, run.evaluation)
 
 
 def _of_run(setting: Setting) -> dict[str, Any]:
@@ -201,16 +243,8 @@ def _write_result(
             "correct": last.predictions == run.evaluation.labels.cpu(),
         },
     )
-    history = current.history
-    audited = audit(plan.entry, plan.recipe.model_args)
-    record = result.build(plan.recipe, plan.recipe_name, plan.changes, history) | {
-        "parameters": audited.parameters,
-        "mult_adds": audited.mult_adds,
-        "receptive_field": audited.receptive_field,
-        "weights_sha256": checkpoint.weights_hash(current.evaluated.state_dict()),
+    record = _derived(plan, current.history, current.evaluated.state_dict()) | {
         **facts,
-        "runtime": run.runtime.to_dict(),
-        "versions": state.versions(),
         "environment": result.environment() | {"finished": result.now()},
     }
     runlog.write_json(run.folder / "result.json", record)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os.path
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, runtime
+from mnistcli.engine.evaluate import read
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.files import packaged
+from mnistcli.models import own
 from mnistcli.models.registry import MODELS, ModelEntry, build, resolve
 from mnistcli.recipe import Recipe, validate
 from mnistcli.recipe import model_args as model_args_of
@@ -52,6 +55,23 @@ class Trained:
     def parameters(self) -> int:
         """The number of parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def logits_of(trained: Trained, images: Tensor) -> Tensor:
+    """Return what a network makes of pictures, uint8 [N, 28, 28]: logits, float32 [N, 10].
+
+    Raises:
+        ArtifactError: for a picture they are no numbers that probabilities can be made of.
+        UsageError: an own network's code raises, or exits; with its line.
+    """
+    entry = trained.entry
+    with own.faults(entry, "fails on these pictures") if entry.own else nullcontext():
+        logits = read(trained.model, images)
+    bad = int((~logits.softmax(dim=1).isfinite().all(dim=1)).sum())
+    if bad:
+        what = f"its weights give no numbers (NaN) for {bad:,} of {len(images):,} pictures"
+        raise ArtifactError(what, where=str(trained.path))
+    return logits
 
 
 def find(target: str) -> Path:

@@ -46,7 +46,9 @@ def test_thousands_of_runs_are_compared_in_seconds(tmp_path: Path) -> None:
     folders = [tmp_path / f"s{seed}" for seed in range(6000)]
     for seed, folder in enumerate(folders):
         folder.mkdir()
-        (folder / "result.json").write_text(json.dumps(record | {"seed": seed}))
+        values = record["recipe_values"] | {"seed": seed}
+        changed = record | {"seed": seed, "recipe_values": values}
+        (folder / "result.json").write_text(json.dumps(changed))
     started = time.monotonic()
     names = [str(folder) for folder in folders]
     found = gather([*names, str(tmp_path / "*")]).results

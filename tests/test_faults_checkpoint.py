@@ -220,15 +220,24 @@ def test_row_12_another_model_is_named_with_the_first_bad_key(other: str, cli: C
     assert ".weight'" in done.stderr
 
 
-HISTORY = checkpoint.read(GOOD)["history"]
+HISTORY, RECIPE = checkpoint.read(GOOD)["history"], checkpoint.read(GOOD)["recipe"]
 ODD: dict[str, dict[str, Any]] = {
     "newer than": {"format": checkpoint.FORMAT + 1},
     "not a checkpoint of mnistcli": {"format": True},
     "recipe: Input": {"recipe": []},
-    "recipe.epochs": {"recipe": checkpoint.read(GOOD)["recipe"] | {"epochs": "15"}},
+    "recipe.epochs": {"recipe": RECIPE | {"epochs": "15"}},
     "history.0: Input": {"history": [3]},
-    "epochmetrics.eval_loss": {"history": [HISTORY[0] | {"eval_loss": "low"}]},
-    "not the epochs": {"history": HISTORY[1:]},
+    "epoch 1: eval_loss: Input": {"history": [HISTORY[0] | {"eval_loss": "low"}]},
+    "epoch 1: its number is 2": {"history": HISTORY[1:]},
+    "more epochs than": {"recipe": RECIPE | {"epochs": 14}},
+    "other pictures than the recipe's": {"recipe": RECIPE | {"validation": True}},
+    "epoch 1: eval_correct is not within": {"history": [HISTORY[0] | {"eval_correct": 10_001}]},
+    "epoch 1: train_correct is not within": {"history": [HISTORY[0] | {"train_correct": -1}]},
+    "epoch 1: eval_seconds is negative": {"history": [HISTORY[0] | {"eval_seconds": -1.0}]},
+    "epoch 1: best_correct or": {"history": [HISTORY[0] | {"best_correct": 9999}]},
+    "epoch 2: other pictures": {"history": [HISTORY[0], HISTORY[1] | {"eval_total": 20_000}]},
+    "a negative variance": {"weights": {k: -v if k.endswith("running_var") else v
+                                        for k, v in checkpoint.read(GOOD)["weights"].items()}},
     "history.0.eval_loss: not finite": {"history": [HISTORY[0] | {"eval_loss": float("nan")}]},
     "weights.w: Input": {"weights": {"w": 3.0}},
     "weights.w: not finite": {"weights": {"w": torch.tensor([1.0, float("inf")])}},

@@ -35,6 +35,17 @@ def test_a_mutated_file_is_valid_or_refused(kind: str, seed: int, count: int) ->
     assert report["peak_mib"] < 1024
 
 
+@pytest.mark.parametrize("kind", ["results", "sets", "metrics", "records", "env", "predictions"])
+@pytest.mark.parametrize(
+    ("seed", "count"), [(1, 50), pytest.param(2, 10_000, marks=pytest.mark.soak)]
+)
+def test_a_mutated_file_of_a_run_is_believed_or_refused(kind: str, seed: int, count: int) -> None:
+    report = script(HERE / "fuzzing.py", kind, seed, count, timeout=count + 60)
+    assert report["failures"] == []
+    assert report["refused"] > count / 3
+    assert report["peak_mib"] < 1024
+
+
 @pytest.mark.soak
 def test_a_hundred_kills_at_random_times_lose_nothing() -> None:
     report = script(HERE / "soak.py", "random", 1, 100, timeout=7200)

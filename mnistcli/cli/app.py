@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 import traceback
@@ -19,6 +20,7 @@ from mnistcli.errors import (
     nearest,
 )
 from mnistcli.view import output as view
+from mnistcli.view.text import escaped
 
 view.tame_terminal()
 
@@ -43,6 +45,7 @@ _EXIT_CODES = """
 5 environment (device, disk, permission, memory, compiler) · 6 training diverged ·
 7 run folder busy · 129, 130, 143 stopped by a signal, resumable
 """
+_COMPLETING = "_MNISTCLI_COMPLETE"  # set by the shell whose completion asks
 _EXAMPLES = """
 **Examples**
 
@@ -96,8 +99,11 @@ def run(arguments: Sequence[str]) -> int:
         if not _is_recorded(command, arguments):
             view.check_product()
         return code if isinstance(code, int) else 0
-    except SystemExit as end:  # completion is over
-        return 1 if end.code else 0
+    except SystemExit as end:
+        if _asks_help(arguments) or _COMPLETING in os.environ:  # completion is over
+            return 1 if end.code else 0
+        what = f"a network's code ended the process with {end.code or 0}"
+        return fail(MnistcliError(what, hint="run it again with --traceback"), arguments)
     except (Exception, Interrupted) as error:
         return fail(error, arguments)
 
@@ -108,7 +114,9 @@ def fail(error: Exception | Interrupted, arguments: Sequence[str]) -> int:
     if isinstance(error, Interrupted) and command == "train" and not error.hint:
         error.hint = resume_command(arguments, None)
     if "--traceback" in arguments:
-        view.write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
+        view.write(
+            sys.stderr, escaped("".join(traceback.format_exception(error)).rstrip(), keep="\n")
+        )
     fault = _explain(error, command)
     if not processes.told_elsewhere(fault):
         output.failure(fault)

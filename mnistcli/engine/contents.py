@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
 from math import isfinite
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
+from mnistcli.engine import history
+from mnistcli.engine.history import STRICT
 from mnistcli.engine.runtime import Runtime
-from mnistcli.events import EpochMetrics, Split
+from mnistcli.events import Split
 from mnistcli.recipe import Recipe
 
-_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 _MAX_THREADS = 4096
 _UNNAMED: dict[str, dict[str, Any]] = {
     "v2": {"dropout": 0.0},
@@ -27,7 +27,7 @@ _UNNAMED: dict[str, dict[str, Any]] = {
 
 
 class _Training(BaseModel):
-    model_config = _STRICT
+    model_config = STRICT
 
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
@@ -36,7 +36,7 @@ class _Training(BaseModel):
 
 
 class _Contents(BaseModel):
-    model_config = _STRICT
+    model_config = STRICT
 
     format: int
     model: str = Field(min_length=1)
@@ -51,18 +51,7 @@ class _Contents(BaseModel):
     picked_on: Split | None = None
 
 
-def _typed(record: type) -> type[BaseModel]:
-    """Return a model that checks the plain values of a frozen record."""
-    hints = get_type_hints(record)
-    types: Any = {
-        field.name: (hints[field.name], ... if field.default is MISSING else field.default)
-        for field in fields(record)
-    }
-    model: type[BaseModel] = create_model(record.__name__, __config__=_STRICT, **types)
-    return model
-
-
-_METRICS, _RUNTIME = _typed(EpochMetrics), _typed(Runtime)
+_RUNTIME = history.typed(Runtime)
 
 
 def name_network(payload: dict[str, Any]) -> None:
@@ -77,13 +66,14 @@ def check(payload: dict[str, Any]) -> None:
     try:
         contents = _Contents.model_validate(payload)
         _RUNTIME.model_validate(payload["runtime"])
-        for metrics in payload["history"]:
-            _METRICS.model_validate(metrics)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join([error.title.strip("_").lower(), *map(str, first["loc"])])
-        raise ValueError(f"{place}: {first['msg']}") from None
-    chosen, epochs = payload["runtime"], [metrics["epoch"] for metrics in payload["history"]]
+        name = error.title.strip("_").lower()
+        raise ValueError(f"{name}.{history.first_problem(error)}") from None
+    try:
+        epochs = history.check(payload["history"])
+    except ValueError as error:
+        raise ValueError(f"history: {error}") from None
+    chosen = payload["runtime"]
     if not 1 <= chosen["threads"] <= _MAX_THREADS or chosen["device"].split(":")[0] not in (
         "cpu",
         "cuda",
@@ -91,8 +81,13 @@ def check(payload: dict[str, Any]) -> None:
         raise ValueError("runtime: no such device or thread count")
     if contents.recipe.model != contents.model:
         raise ValueError(f"recipe.model: not {contents.model}")
-    if epochs != list(range(1, len(epochs) + 1)) or len(epochs) > contents.recipe.epochs:
-        raise ValueError("history: not the epochs of this recipe")
+    if len(epochs) > contents.recipe.epochs:
+        raise ValueError("history: more epochs than the recipe's")
+    if contents.recipe.validation != (epochs[-1].split == "validation"):
+        raise ValueError("history: read on other pictures than the recipe's")
+    for name, value in contents.weights.items():
+        if name.endswith("running_var") and value.numel() and float(value.min()) < 0:
+            raise ValueError(f"weights.{name}: a negative variance")
 
 
 def check_tensors(values: Any, *, most_bytes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from mnistcli.data.augment import normalise, to_input
 from mnistcli.data.mnist import Labelled
+from mnistcli.engine import checkpoint
+from mnistcli.errors import ArtifactError
 from mnistcli.events import Mistake
 
 # On two CPU cores 125 are twice as fast as 1,000 at a time: activations stay inside the caches. On
@@ -42,17 +45,21 @@ def read(model: nn.Module, images: Tensor) -> Tensor:
     return torch.cat(outputs)
 
 
-@torch.inference_mode()
 def evaluate(model: nn.Module, data: Labelled) -> Evaluation:
     """Evaluate a network in eval mode on every picture exactly once."""
-    logits = read(model, data.images)
-    loss = F.cross_entropy(logits, data.labels)
+    return score(read(model, data.images), data.labels)
+
+
+@torch.inference_mode()
+def score(logits: Tensor, labels: Tensor) -> Evaluation:
+    """Return what logits, float32 [N, 10], make of pictures with these labels, [N]."""
+    loss = F.cross_entropy(logits, labels)
     confidences, predictions = logits.softmax(dim=1).max(dim=1)
-    correct = (predictions == data.labels).sum()
+    correct = (predictions == labels).sum()
     return Evaluation(
         loss=loss.item(),
         correct=int(correct),
-        total=len(data.labels),
+        total=len(labels),
         predictions=predictions.to(torch.uint8).cpu(),
         confidences=confidences.cpu(),
     )
@@ -69,3 +76,20 @@ def mistakes(data: Labelled, found: Evaluation) -> tuple[Mistake, ...]:
                 float(found.confidences[index]), picture.numpy().tobytes())
         for index, picture in zip(wrong.tolist(), images, strict=True)
     )  # fmt: skip
+
+
+def read_marks(path: Path, correct: int, total: int) -> list[bool]:
+    """Return for each picture whether a run's stored predictions have it right.
+
+    Raises:
+        ArtifactError: the file is damaged, or not that of a run with these counts.
+    """
+    saved = checkpoint.read_values(path)
+    marks = saved.get("correct") if isinstance(saved, dict) else None
+    if not isinstance(marks, Tensor) or marks.dtype != torch.bool or marks.shape != (total,):
+        raise ArtifactError(f"correct: not the marks of {total} pictures", where=str(path))
+    if int(marks.sum()) != correct:
+        raise ArtifactError(f"correct: {int(marks.sum())}, not {correct} as in result.json",
+                            where=str(path))  # fmt: skip
+    found: list[bool] = marks.tolist()
+    return found

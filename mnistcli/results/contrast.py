@@ -128,9 +128,8 @@ def _discordant(first: Row, second: Row) -> tuple[int, int] | None:
 def _marks(result: Row) -> list[bool] | None:
     """Return for each picture whether a run's predictions.pt has it right."""
     path = Path(result["run"], "predictions.pt") if "run" in result else None
-    if path is None or not path.is_file():
+    if path is None or not path.exists():
         return None
-    from mnistcli.engine.checkpoint import read_values
+    from mnistcli.engine.evaluate import read_marks
 
-    saved = read_values(path)
-    return [bool(mark) for mark in saved["correct"]]
+    return read_marks(path, result["last"]["correct"], result["last"]["total"])

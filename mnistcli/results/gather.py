@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnistcli import recipe as recipes
-from mnistcli.errors import ArtifactError, UsageError, nearest
+from mnistcli.errors import ArtifactError, nearest
 from mnistcli.files import packaged
 from mnistcli.models.registry import COMPARED, file_name, known_names
-from mnistcli.results.runlog import read_json, run_folders
+from mnistcli.results import stored
+from mnistcli.results.runlog import run_folders
 from mnistcli.results.unfinished import Unfinished, never_started, why_unfinished
 
 Result = dict[str, Any]
 
 PUBLISHED = "published"
-_NEEDED = {
-    "model", "recipe", "changes", "recipe_digest", "seed", "epochs", "epochs_done", "split", "data",
-    "last", "best", "correct_by_epoch", "parameters", "mult_adds", "receptive_field",
-    "follows_test", "images_per_second", "seconds_per_epoch", "runtime", "versions",
-}  # fmt: skip
+_MOST_BYTES = 64 * 2**20  # of a file of records: some 20,000
 
 
 class Found(NamedTuple):
@@ -32,6 +28,10 @@ class Found(NamedTuple):
     results: list[Result]
     unfinished: list[Unfinished]
     notices: list[str]
+
+    def __bool__(self) -> bool:
+        """Return whether there is any run."""
+        return bool(self.results or self.unfinished)
 
 
 def gather(references: Sequence[str]) -> Found:
@@ -56,15 +56,16 @@ def gather(references: Sequence[str]) -> Found:
     for reference in references:
         recorded = _recorded(reference, records)
         found = _on_disk(reference)
-        if recorded and (found[0] or found[1]):
+        if recorded and found:
             notices.append(f"{reference} is the folder here, not the packaged {reference}")
-        if not (found[0] or found[1]):
-            found = (recorded, []) if recorded else _runs_of(reference)
-        if not found[0]:
-            raise _nothing(reference, records, found[1])
-        for result in found[0]:
+        if not found and not found.notices:
+            found = Found(recorded, [], []) if recorded else _runs_of(reference)
+        if not found.results:
+            raise _nothing(reference, records, found)
+        notices += found.notices
+        for result in found.results:
             _keep_outermost(results, result.get("run") or json.dumps(result), result)
-        for one in found[1]:
+        for one in found.unfinished:
             _keep_outermost(unfinished, f"{one['run']} {one['seed']}", one)
     return Found(list(results.values()), list(unfinished.values()), notices)
 
@@ -88,14 +89,14 @@ def _keep_outermost(known: dict[str, Any], name: str, one: dict[str, Any]) -> No
         known[name] = one
 
 
-def _nothing(
-    reference: str, records: Sequence[Result], unfinished: Sequence[Unfinished]
-) -> ArtifactError:
+def _nothing(reference: str, records: Sequence[Result], found: Found) -> ArtifactError:
     """Return why a reference means no row."""
-    if unfinished:
-        first = unfinished[0]
+    if found.unfinished:
+        first = found.unfinished[0]
         what = f"no run is finished in {reference!r}; seed {first['seed']}: {first['why']}"
         return ArtifactError(what, where=first["run"], hint=first["resume"])
+    if found.notices:
+        return ArtifactError(f"no record is left of {reference!r}; {found.notices[0]}")
     names = {name for record in records for name in (record["model"], record["recipe"])}
     hint = f"{nearest(reference, names)} (or a run folder)"
     return ArtifactError(
@@ -104,38 +105,51 @@ def _nothing(
     )
 
 
-def _lines(path: Path, origin: str) -> Iterator[Result]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            yield _complete(json.loads(line), path) | {"origin": origin}
-        except ValueError as error:
-            raise ArtifactError(f"line {number} is not JSON: {error}", where=str(path)) from error
+def _lines(path: Path, origin: str, skipped: list[str] | None = None) -> Iterator[Result]:
+    """Yield a file's records; a bad one is told in `skipped`, or raised where that is None."""
+    try:
+        lines = stored.read_bytes(path, most_bytes=_MOST_BYTES).splitlines()
+        for number, line in enumerate(lines, start=1):
+            place = f"line {number}: "
+            try:
+                record = stored.parse_object(line, path, place=place)
+                yield stored.checked(record, path, place=place) | {"origin": origin}
+            except ArtifactError as fault:
+                if skipped is None:
+                    raise
+                skipped.append(f"skipped: {fault}")
+    except ArtifactError as fault:
+        if skipped is None:
+            raise
+        skipped.append(f"skipped: {fault}")
 
 
-def _on_disk(reference: str) -> tuple[list[Result], list[Unfinished]]:
+def _on_disk(reference: str) -> Found:
     """Return the results below a path or glob, and the runs without one."""
-    names = [reference] if Path(reference).exists() else sorted(glob.glob(reference))
-    results: list[Result] = []
-    unfinished: list[Unfinished] = []
-    for path in map(Path, names):
+    named = Path(reference).exists()
+    found = Found([], [], [])
+    for path in map(Path, [reference] if named else sorted(glob.glob(reference))):
         if path.suffix == ".jsonl":
-            results += _lines(path, str(path.resolve()))
+            found.results.extend(
+                _lines(path, str(path.resolve()), None if named else found.notices)
+            )
             continue
-        found = _folders([_run_of(path)] if path.suffix == ".pt" else [path])
-        results += found[0]
-        unfinished += found[1]
-    return results, unfinished
+        inside = _folders([_run_of(path)] if path.suffix == ".pt" else [path])
+        found.results.extend(inside.results)
+        found.unfinished.extend(inside.unfinished)
+    return found
 
 
-def _runs_of(reference: str) -> tuple[list[Result], list[Unfinished]]:
+def _runs_of(reference: str) -> Found:
     """Return a network's runs from where `train` puts them."""
     if ":" not in reference and reference not in known_names():
-        return [], []
+        return Found([], [], [])
     # a name of a folder that several networks may share
-    results, unfinished = _folders([Path("checkpoints", file_name(reference))])
-    return (
-        [run for run in results if run["model"] == reference],
-        [run for run in unfinished if run["model"] == reference],
+    found = _folders([Path("checkpoints", file_name(reference))])
+    return Found(
+        [run for run in found.results if run["model"] == reference],
+        [run for run in found.unfinished if run["model"] == reference],
+        [],
     )
 
 
@@ -150,54 +164,23 @@ def _run_of(checkpoint: Path) -> Path:
     return checkpoint.parent
 
 
-def _folders(paths: Iterable[Path]) -> tuple[list[Result], list[Unfinished]]:
+def _folders(paths: Iterable[Path]) -> Found:
     """Return the results of run folders and of those inside folders, and the runs without one.
 
     A run folder's origin is the folder around it, that of a run inside a named folder the latter.
+    A result that is not believed is none.
     """
-    results: list[Result] = []
-    unfinished: list[Unfinished] = []
+    found = Found([], [], [])
     for path in paths:
         is_run = any((path / name).is_file() for name in ("result.json", "recipe.yaml"))
         origin = str((path.parent if is_run else path).resolve())
         for folder in [path] if is_run else run_folders(path):
-            file = folder / "result.json"
-            if file.exists():
-                results.append(_of_folder(file) | {"origin": origin})
-            else:
-                unfinished.append(why_unfinished(folder, origin))
+            try:
+                result = stored.of_folder(folder)
+                found.results.append(result | {"run": str(folder), "origin": origin})
+            except ArtifactError as fault:
+                known = os.path.lexists(folder / "result.json")
+                found.unfinished.append(why_unfinished(folder, origin, fault if known else None))
         if not is_run:
-            unfinished += never_started(path, origin)
-    return results, unfinished
-
-
-def _of_folder(file: Path) -> Result:
-    result = read_json(file)
-    stored = file.with_name("recipe.yaml")
-    if result is not None and "recipe_values" not in result and stored.is_file():
-        result["recipe_values"] = recipes.load(str(stored)).model_dump()  # written by 0.1
-    return _complete(result, file) | {"run": str(file.parent)}
-
-
-def _complete(result: Any, path: Path) -> Result:
-    """Return a result as it is known today, or raise ArtifactError where it lacks what a row needs.
-
-    What is `corrected` stands in place of what the run wrote, and the recipe is known by today's
-    digest of its values.
-    """
-    corrected = result.get("corrected", {}) if isinstance(result, dict) else None
-    if not isinstance(corrected, dict) or not result.keys() >= _NEEDED:
-        raise ArtifactError("damaged or incomplete result", where=str(path))
-    result |= corrected
-    if (values := result.get("recipe_values")) is not None:
-        try:
-            result["recipe_digest"] = _digest(json.dumps(values | {"seed": 0}))
-        except (UsageError, TypeError) as error:
-            raise ArtifactError(f"the result's recipe is none: {error}", where=str(path)) from error
-    return result  # type: ignore[no-any-return]
-
-
-@functools.lru_cache(maxsize=1024)
-def _digest(values: str) -> str:
-    """Return today's digest of a recipe's values; the runs of a set have all but the seed alike."""
-    return recipes.validate(json.loads(values), where="").digest()
+            found.unfinished.extend(never_started(path, origin))
+    return found

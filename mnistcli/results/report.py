@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnistcli import recipe as recipes
 from mnistcli.events import EpochMetrics
+from mnistcli.results import stored
 from mnistcli.results.runlog import read_metrics
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ def words(result: Result) -> Notes:
     if name in recipes.names() and not result["changes"]:
         packaged = recipes.packaged(name)
         base = packaged.notes or base if packaged.model == result["model"] else base
-    stored = Path(result["run"], "recipe.yaml") if "run" in result else None
-    own = recipes.load(str(stored)).notes if stored is not None and stored.is_file() else None
+    folder = Path(result["run"]) if "run" in result else None
+    kept = folder is not None and (folder / "recipe.yaml").is_file()
+    own = stored.recipe_of(folder).notes if folder is not None and kept else None
     new = {key: text for key, text in own or () if text and text not in _packaged_words()}
     return base.model_copy(update=new)
 

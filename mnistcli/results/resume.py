@@ -100,14 +100,28 @@ def read_run(folder: Path, emit: Emit, *, own: bool = False) -> tuple[Path, dict
     if not last.exists() and not previous.exists():
         return None
     try:
-        return last, checkpoint.read(last, most_bytes=bound)
+        return last, _resumable(last, bound)
     except ArtifactError as error:
         if not previous.exists():
             raise
-        saved = checkpoint.read(previous, most_bytes=bound)
+        saved = _resumable(previous, bound)
         epochs = len(saved["history"])
         emit(Notice(f"{error}; going back to the checkpoint before it, epoch {epochs}"))
         return previous, saved
+
+
+def _resumable(path: Path, bound: int) -> dict[str, Any]:
+    """Return a checkpoint that a run can go on from; best.pt is none, whatever its name by now."""
+    saved = checkpoint.read(path, most_bytes=bound)
+    if (split := saved.get("picked_on")) is not None:
+        epoch = len(saved["history"])
+        raise ArtifactError(
+            f"it is a copy of best.pt (epoch {epoch}, picked on {split}), which lacks the "
+            "optimizer's state: no run can go on from it",
+            where=str(path),
+            hint=f"mnistcli evaluate {shlex.quote(str(path))}; or train again, with a new --out",
+        )
+    return saved
 
 
 def _continue(

@@ -15,10 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnistcli.engine.history import MOST_EPOCHS, check
 from mnistcli.errors import ArtifactError, DivergedError, EnvironmentFault, UsageError
 from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
 from mnistcli.files import is_unfinished, write_atomically
-from mnistcli.results import lock
+from mnistcli.results import lock, stored
 
 if TYPE_CHECKING:
     from mnistcli.recipe import Recipe
@@ -124,15 +125,12 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     write_atomically(path, (to_json(document) + "\n").encode(errors="backslashreplace"))
 
 
-def read_json(path: Path, *, most_bytes: int = 64 * 2**20) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, or None where there is no readable one of a bearable size."""
     try:
-        if not path.is_file() or path.stat().st_size > most_bytes:  # a pipe would hang
-            return None
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return stored.read_object(path)
+    except ArtifactError:
         return None
-    return document if isinstance(document, dict) else None
 
 
 def record(event: Event) -> None:
@@ -160,11 +158,13 @@ def read_metrics(folder: Path) -> list[EpochMetrics]:
         ArtifactError: there is none, or it is damaged.
     """
     path = folder / "metrics.jsonl"
+    lines = stored.read_bytes(path).splitlines()
+    if not 1 <= len(lines) <= MOST_EPOCHS:
+        stored.refuse(f"{len(lines)} epochs", path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [EpochMetrics(**json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError) as error:
-        raise ArtifactError("no readable metrics of a run", where=str(path)) from error
+        return check([stored.parse_object(line, path) for line in lines])
+    except ValueError as error:
+        stored.refuse(str(error), path)
 
 
 def to_json(value: Any) -> str:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mnistcli.errors import DivergedError, EnvironmentFault, Interrupted
-from mnistcli.results import result, runlog
+from mnistcli.engine.history import MOST_EPOCHS
+from mnistcli.errors import ArtifactError, DivergedError, EnvironmentFault, Interrupted
+from mnistcli.results import result, runlog, stored
 
 SCHEMA = 1
 _MOST_SESSIONS = 1000  # the last ones; each takes less than a kilobyte
@@ -30,7 +31,7 @@ class Session(BaseModel):
     started: str
     ended: str | None = None
     outcome: str | None = None
-    from_epoch: int = 0
+    from_epoch: int = Field(default=0, ge=0, le=MOST_EPOCHS)
     runtime: Plain
     versions: dict[str, str]
     environment: Plain
@@ -39,7 +40,7 @@ class Session(BaseModel):
 class _File(BaseModel):
     model_config = _STRICT
 
-    sessions: list[Session]
+    sessions: list[Session] = Field(max_length=_MOST_SESSIONS)
 
 
 class _Flat(BaseModel):
@@ -85,12 +86,12 @@ def env_file(folder: Path) -> Path:
 
 def read(folder: Path) -> list[Session] | None:
     """Return a run's sessions, the earliest first; None where there are no readable ones."""
-    document = runlog.read_json(env_file(folder), most_bytes=_MOST_BYTES) or {}
     try:
+        document = stored.read_object(env_file(folder), most_bytes=_MOST_BYTES)
         if "sessions" in document:
             return _File.model_validate(document).sessions
         flat = _Flat.model_validate(document)
-    except ValidationError:
+    except (ArtifactError, ValidationError):
         return None
     keys = ("platform", "cpus", "commit")
     return [

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mnistcli.engine.history import first_problem
 from mnistcli.errors import ArtifactError, BusyError, DivergedError, UsageError
-from mnistcli.results import goal, result, runlog
+from mnistcli.results import goal, result, runlog, stored
 from mnistcli.results.goal import Limits
 
 Row = dict[str, Any]
@@ -19,18 +20,27 @@ Document = dict[str, Any]
 SCHEMA = 1
 _FINAL = (0, DivergedError.exit_code)  # what a restart would not change
 _OF_ONE_RUN = (*_FINAL, BusyError.exit_code)
+_MOST_RUNS = 10_000  # as many seeds as a line may name
 _STRICT = ConfigDict(strict=True, extra="allow")
 
 
 class _Place(BaseModel):
     model_config = _STRICT
 
-    seed: int
-    run: str
+    seed: int = Field(ge=0, lt=2**31)
+    run: str = Field(min_length=1)
 
 
 class _Row(_Place):
-    exit_code: int
+    exit_code: int = Field(ge=0, le=255)
+    error: str = ""
+    hint: str = ""
+
+    @model_validator(mode="after")
+    def _a_fault_has_its_words(self) -> _Row:
+        if self.exit_code and not self.model_fields_set >= {"error", "hint"}:
+            raise ValueError("a run without a result says why")
+        return self
 
 
 class _Record(BaseModel):
@@ -41,10 +51,19 @@ class _Record(BaseModel):
     launch: str
     recipe_digest: str
     data: str
-    seeds: list[int]
-    elsewhere: list[_Place] = []
-    rows: list[_Row]
-    exit_code: int | None
+    seeds: list[int] = Field(min_length=1, max_length=_MOST_RUNS)
+    elsewhere: list[_Place] = Field(default=[], max_length=_MOST_RUNS)
+    rows: list[_Row] = Field(max_length=_MOST_RUNS)
+    exit_code: int | None = Field(ge=0, le=255)
+
+    @model_validator(mode="after")
+    def _a_row_for_a_seed(self) -> _Record:
+        told, seeds = [row.seed for row in self.rows], set(self.seeds)
+        if len(seeds) < len(self.seeds) or len(set(told)) < len(told) or not seeds.issuperset(told):
+            raise ValueError("rows: not one for a seed")
+        if not all(0 <= seed < 2**31 for seed in seeds):
+            raise ValueError("seeds: out of range")
+        return self
 
 
 def set_file(folder: Path) -> Path:
@@ -59,23 +78,23 @@ def ends_set(row: Row) -> bool:
 
 def known(folder: Path) -> Document | None:
     """Return a set's record, or None where there is no readable one."""
-    document = runlog.read_json(set_file(folder))
     try:
-        _Record.model_validate(document)
-    except ValidationError:
+        return read(folder)
+    except ArtifactError:
         return None
-    return document
 
 
 def read(folder: Path) -> Document:
     """Return a set's record.
 
     Raises:
-        ArtifactError: there is none.
+        ArtifactError: there is none, or it is damaged.
     """
-    document = known(folder)
-    if document is None:
-        raise ArtifactError("a set's record is missing or damaged", where=str(set_file(folder)))
+    document = stored.read_object(set_file(folder))
+    try:
+        _Record.model_validate(document)
+    except ValidationError as error:
+        stored.refuse(first_problem(error), set_file(folder))
     return document
 
 
@@ -97,7 +116,7 @@ def elsewhere(document: Document) -> dict[int, Path]:
     A record from a stranger can name no other folder than that of a run.
     """
     places = ((one["seed"], Path(one["run"])) for one in document.get("elsewhere", ()))
-    return {seed: path for seed, path in places if (path / "recipe.yaml").is_file()}
+    return {seed: path for seed, path in places if os.path.isfile(path / "recipe.yaml")}
 
 
 def begin(folder: Path, head: Document, runs: Mapping[int, Path], *, resume: bool) -> Document:
@@ -112,9 +131,7 @@ def begin(folder: Path, head: Document, runs: Mapping[int, Path], *, resume: boo
     document = known(folder)
     _refuse_foreign(folder, document, runs)
     if document is not None and all(document[key] == value for key, value in head.items()):
-        final = (row for row in document["rows"] if row["exit_code"] in _FINAL)
-        rows = {row["seed"]: row for row in final if row["seed"] in head["seeds"]}
-        return document | {"exit_code": None, "rows": [*rows.values()]}
+        return document | {"exit_code": None, "rows": [*filter(_is_final, document["rows"])]}
     if not resume:
         if document is not None:
             raise UsageError(
@@ -141,18 +158,28 @@ def _refuse_foreign(folder: Path, document: Document | None, runs: Mapping[int, 
             raise UsageError(f"a symbolic link, not a run: {run}", hint="another --out")
 
 
+def _is_final(row: Row) -> bool:
+    """Return whether a restart leaves a run as it is; a finished one needs a result to believe,
+    the one that its row tells of."""
+    if row["exit_code"]:
+        return row["exit_code"] in _FINAL
+    try:
+        last = stored.of_folder(Path(row["run"]))["last"]
+    except ArtifactError:
+        return False
+    return (last["correct"], last["total"]) == (row.get("correct"), row.get("total"))
+
+
 def results(rows: Sequence[Row], limits: Limits) -> list[dict[str, Any]]:
     """Return the results of those runs that have one, from their folders, judged by `limits`.
 
     Raises:
-        ArtifactError: a finished run has lost its result.
+        ArtifactError: a finished run has lost its result, or has one that is not believed.
     """
     found = []
     for row in rows:
         if row["exit_code"] == 0:
-            record = runlog.read_json(Path(row["run"], "result.json"))
-            if record is None:
-                raise ArtifactError("a finished run has no result.json", where=row["run"])
+            record = stored.of_folder(Path(row["run"]))
             checks = goal.judge_result(record, limits)
             found.append(record | {"run": row["run"], "goal": result.goal(checks)})
     return found

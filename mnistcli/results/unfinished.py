@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mnistcli import recipe as recipes
-from mnistcli.errors import DivergedError, UsageError
+from mnistcli.errors import ArtifactError, DivergedError, UsageError
 from mnistcli.models.registry import MODELS
-from mnistcli.results import runlog
+from mnistcli.results import runlog, sessions, setlog
 from mnistcli.results.lock import is_held
 
 # run, origin, model, recipe, recipe_digest, seed, why, resume; `failed`: no resume mends it
@@ -19,20 +19,24 @@ _DIVERGED = "it would diverge again: a lower --lr, and a new --out"
 _SAME_LINE = "the set's own line again, with --resume auto"
 
 
-def why_unfinished(folder: Path, origin: str) -> Unfinished:
-    """Return what is known of a run folder without a result, from what the run itself wrote."""
+def why_unfinished(folder: Path, origin: str, fault: ArtifactError | None = None) -> Unfinished:
+    """Return what is known of a run folder without a result, from what the run itself wrote.
+
+    `fault` is why there is one that is not believed: to resume the run writes it again.
+    """
     file = folder / "recipe.yaml"
     one: Unfinished = {"run": str(folder), "origin": origin, "failed": False}
     try:
         recipe = recipes.load(str(file))
     except UsageError as error:
         known = {"model": "", "recipe": "", "recipe_digest": "", "seed": None, "resume": ""}
-        return one | known | {"why": str(error)}
+        return one | known | {"why": str(fault or error)}
     row = _row_of_set(folder, recipe.seed)
     outcome = _last_outcome(folder)
     failed = outcome.startswith("diverged") or row.get("exit_code") == DivergedError.exit_code
+    failed = failed and fault is None
     done = _epochs_saved(folder)
-    why = outcome or row.get("error") or f"{done} of {recipe.epochs} epochs are saved"
+    why = str(fault or outcome) or row.get("error") or f"{done} of {recipe.epochs} epochs are saved"
     if is_held(folder):
         why = f"still running, {done} of {recipe.epochs} epochs are saved"
     own = [] if recipe.model in MODELS else ["--model", recipe.model]
@@ -50,9 +54,8 @@ def why_unfinished(folder: Path, origin: str) -> Unfinished:
 
 def never_started(folder: Path, origin: str) -> list[Unfinished]:
     """Return the seeds of a set that have no folder yet."""
-    document = runlog.read_json(folder / "set.json") or {}
-    seeds = document.get("seeds")
-    if not isinstance(seeds, list) or len(seeds) < 2:
+    document = setlog.known(folder)
+    if document is None or len(document["seeds"]) < 2:
         return []
     return [
         {
@@ -60,33 +63,32 @@ def never_started(folder: Path, origin: str) -> list[Unfinished]:
             "origin": origin,
             "model": "",
             "recipe": "",
-            "recipe_digest": document.get("recipe_digest"),
+            "recipe_digest": document["recipe_digest"],
             "seed": seed,
             "why": "not started",
             "failed": False,
             "resume": _SAME_LINE,
         }
-        for seed in seeds
+        for seed in document["seeds"]
         if not (folder / f"s{seed}" / "recipe.yaml").is_file()
     ]
 
 
 def _row_of_set(folder: Path, seed: int) -> dict[str, Any]:
     """Return the row that the set around a run has of it, if any."""
-    rows = (runlog.read_json(folder.parent / "set.json") or {}).get("rows")
-    found = (row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
-    return next((row for row in found if row.get("seed") == seed), {})
+    document = setlog.known(folder.parent)
+    rows = document["rows"] if document is not None else []
+    return next((row for row in rows if row["seed"] == seed), {})
 
 
 def _last_outcome(folder: Path) -> str:
     """Return how the last process that trained the run ended, where it could still say so."""
-    sessions = (runlog.read_json(folder / "env.json") or {}).get("sessions")
-    last = sessions[-1] if isinstance(sessions, list) and sessions else None
-    return str(last.get("outcome") or "") if isinstance(last, dict) else ""
+    log = sessions.read(folder)
+    return (log[-1].outcome or "") if log else ""
 
 
 def _epochs_saved(folder: Path) -> int:
     try:
-        return len((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError):
+        return len(runlog.read_metrics(folder))
+    except ArtifactError:
         return 0

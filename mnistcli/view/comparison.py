@@ -16,10 +16,12 @@ from mnistcli.view.tables import (
     interval,
     markdown,
     percent,
+    plain_line,
     print_table,
     thousandths,
     whole_percent,
 )
+from mnistcli.view.text import csv_cell, escaped
 
 HIDDEN = ("key", "by_seed", "results")
 _WIDTH = {"model": 15, "recipe": 20}  # of names on a terminal
@@ -133,9 +135,9 @@ def show_comparison(
             output.talk("note: long names are cut (…); in a pipe, as md or csv they are whole")
     leader = max(rows, key=lambda row: (row["standing"] == "leader", row["mean"]))
     if output.quiet:
-        output.result(
-            f"result leader={leader['model']} mean={100 * leader['mean']:.3f} n={leader['n']}"
-        )
+        head: Row = {"leader": leader["model"], "mean": _plain_percent(leader["mean"])}
+        head["n"] = leader["n"]
+        output.result(plain_line("result", [Column(key, key) for key in head], head))
     document = {"rows": [_public(row) for row in rows], "notes": said}
     output.document(document | {"unfinished": list(unfinished)})
 
@@ -222,7 +224,7 @@ def to_markdown(rows: Sequence[Row], unfinished: Sequence[Row] = (), *, differen
     """Return the table without its least important columns, and its notes, as Markdown."""
     shown = [column for column in columns(rows, difference=difference) if column.rank < 8]
     said = [*notes(rows), *missing(unfinished)]
-    return "\n\n".join([markdown(shown, rows), "\n".join(f"- {note}" for note in said)])
+    return "\n\n".join([markdown(shown, rows), "\n".join(f"- {escaped(note)}" for note in said)])
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -250,7 +252,7 @@ def _flat(row: Row) -> dict[str, Any]:
             flat[key] = ("; " if key == "machines" else " ").join(map(str, value))
         else:
             flat[key] = value
-    return flat
+    return {csv_cell(key): csv_cell(value) for key, value in flat.items()}
 
 
 def _public(row: Row) -> dict[str, Any]:

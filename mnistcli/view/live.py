@@ -22,6 +22,7 @@ from mnistcli.view import epochs
 from mnistcli.view.output import Output
 from mnistcli.view.runset import news
 from mnistcli.view.tables import Column, fill
+from mnistcli.view.text import escaped
 
 # Widest value of each column, so that a row fits below its title before all rows are known.
 _WIDTH = {
@@ -81,7 +82,7 @@ class LiveView:
 
     def _start(self, event: RunStarted) -> None:
         for line in fill(epochs.headline(event, __version__), self._console.width, separator=" · "):
-            self._console.print(line, style="bold", soft_wrap=True)
+            self._console.print(escaped(line), style="bold", soft_wrap=True)
         self._console.print(f"run {event.run_dir}", soft_wrap=True)
         longest = f"{event.epochs}/{event.epochs}"
         self._width = _WIDTH | {"epoch": max(len(longest), _WIDTH["epoch"])}
@@ -127,4 +128,4 @@ class LiveView:
             self._task = None
 
     def _say(self, text: str) -> None:
-        self._console.print(f"notice: {text}", style="magenta", soft_wrap=True)
+        self._console.print(escaped(f"notice: {text}"), style="magenta", soft_wrap=True)

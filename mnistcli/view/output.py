@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from mnistcli import __version__, streams
 from mnistcli.errors import EnvironmentFault
 from mnistcli.results.runlog import to_json
+from mnistcli.view.text import escaped, escaped_json, new_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,42 +45,34 @@ class Output:
 
     def console(self) -> Console:
         """Return a rich console on stdout; rich reads NO_COLOR, TERM and COLUMNS."""
-        from rich.console import Console
-
-        return Console(
-            file=stdout(),
-            highlight=False,
-            markup=False,
-            emoji=False,
-            force_terminal=self.live or None,
-        )
+        return new_console(file=stdout(), force_terminal=self.live or None)
 
     def product(self, line: str) -> None:
         """Write a line to stdout, or with --json to stderr."""
         if not self.quiet:
-            write(sys.stderr if self.json else stdout(), line)
+            write(sys.stderr if self.json else stdout(), escaped(line, keep="\n"))
 
     def result(self, line: str) -> None:
         """Write the result line: the last one in a pipe, and the only one with --quiet."""
         if not self.json and (self.quiet or not self.live):
-            write(stdout(), line)
+            write(stdout(), escaped(line))
 
     def talk(self, line: str) -> None:
         """Write a notice to stderr."""
         if not self.quiet:
-            write(sys.stderr, line)
+            write(sys.stderr, escaped(line))
 
     def document(self, payload: dict[str, Any], *, ok: bool = True) -> None:
         """Write the one JSON document, where it was asked for."""
         if self.json:
             head = {"schema": SCHEMA, "command": self.command, "ok": ok, "version": __version__}
-            write(stdout(), to_json(head | payload))
+            write(stdout(), escaped_json(to_json(head | payload)))
 
     def failure(self, error: MnistcliError | Interrupted) -> None:
         """Write an error as two lines on stderr, and as the document with --json."""
-        write(sys.stderr, f"error: {error}")
+        write(sys.stderr, escaped(f"error: {error}"))
         if error.hint:
-            write(sys.stderr, f"hint: {error.hint}")
+            write(sys.stderr, escaped(f"hint: {error.hint}"))
         if self.json:
             fault = {
                 "what": error.what,

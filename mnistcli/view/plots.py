@@ -18,6 +18,7 @@ from mnistcli.errors import EnvironmentFault
 from mnistcli.events import EpochMetrics, Mistake, RunRecorded
 from mnistcli.files import write_atomically
 from mnistcli.view.tables import integer, percent
+from mnistcli.view.text import label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def save_run(event: RunRecorded) -> None:
     """Write curves.png, confusion.png and misclassified.png into the run's folder."""
     folder, last = Path(event.run_dir), event.history[-1]
     title = f"{event.model} · seed {event.seed}"
-    write_atomically(folder / "curves.png", curves(event.history, title, event.target))
+    write_atomically(folder / "curves.png", curves(event.history, label(title), event.target))
     save_evaluation(folder, event.confusion, event.mistakes, f"{title} · {last.split} set")
 
 
@@ -41,8 +42,8 @@ def save_evaluation(
     folder: Path, matrix: Sequence[Sequence[int]], mistakes: Sequence[Mistake], title: str
 ) -> None:
     """Write confusion.png and misclassified.png into a folder."""
-    write_atomically(folder / "confusion.png", confusion(matrix, title))
-    write_atomically(folder / "misclassified.png", misclassified(mistakes, title))
+    write_atomically(folder / "confusion.png", confusion(matrix, label(title)))
+    write_atomically(folder / "misclassified.png", misclassified(mistakes, label(title)))
 
 
 @contextmanager

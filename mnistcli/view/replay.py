@@ -13,6 +13,7 @@ from mnistcli.results.goal import Limits, judge_result
 from mnistcli.results.result import goal
 from mnistcli.view.live import LiveView
 from mnistcli.view.output import Output
+from mnistcli.view.text import escaped, new_console
 from mnistcli.view.verdict import show_result
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Recording(Output):
         return self.screen
 
     def talk(self, line: str) -> None:
-        self.console().print(line, soft_wrap=True)
+        self.console().print(escaped(line), soft_wrap=True)
 
 
 def terminal_svg(
@@ -53,11 +54,10 @@ def terminal_svg(
     looks at the picture asks no other host.
     """
     from rich import terminal_theme
-    from rich.console import Console
 
-    screen = Console(
+    screen = new_console(
         record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor",
-        highlight=False, markup=False, emoji=False, legacy_windows=False,
+        legacy_windows=False,
     )  # fmt: skip
     output = Recording("train", screen=screen)
     screen.print(f"$ {command}", soft_wrap=True)

@@ -13,6 +13,7 @@ from mnistcli.results.goal import Limits
 from mnistcli.view import epochs
 from mnistcli.view.comparison import to_markdown
 from mnistcli.view.tables import Column, Row, integer, interval, markdown, percent
+from mnistcli.view.text import escaped
 from mnistcli.view.verdict import GATE_NAMES
 
 _COURSE = [
@@ -30,7 +31,8 @@ _MARKERS = re.compile(r"(<!-- results\b[^>]*-->\r?\n).*?(\r?\n<!-- /results -->)
 def to_report(rows: Sequence[Row], unfinished: Sequence[Row], place: Path) -> str:
     """Return the whole write-up; links to pictures are relative to the folder `place`."""
     table = to_markdown(rows, unfinished, difference=False)
-    return "\n\n".join(["# Results", table, *(section(row, place) for row in rows)])
+    text = "\n\n".join(["# Results", table, *(section(row, place) for row in rows)])
+    return escaped(text, keep="\n")
 
 
 def section(row: Row, place: Path) -> str:
@@ -41,10 +43,10 @@ def section(row: Row, place: Path) -> str:
     name = row["recipe"] if of_model else f"{row['model']} · {row['recipe']}"
     name += f" · {row['which']}" if row["which"] else ""
     parts = [
-        f"## {name}",
+        f"## {escaped(name)}",
         f"**Target.** {said.target or _goal(Limits())}",
         "**Result.**",
-        "\n".join(f"- {fact}" for fact in _facts(row)),
+        "\n".join(f"- {escaped(fact)}" for fact in _facts(row)),
         f"**Analysis.** {said.analysis or '(none yet: `notes.analysis` in the recipe)'}",
         _epoch_table(row),
         *_links(row, place),
@@ -136,7 +138,7 @@ def _links(row: Row, place: Path) -> list[str]:
     lines = []
     for path in drawn:
         link = os.path.relpath(path, place)
-        lines.append(f"![{row['model']}, seed {result['seed']}: {path.stem}](<{link}>)")
+        lines.append(f"![{escaped(row['model'])}, seed {result['seed']}: {path.stem}](<{link}>)")
     return ["\n".join(lines)]
 
 
@@ -148,4 +150,4 @@ def _environment(row: Row) -> str:
         facts.add(f"mnistcli {versions['mnistcli']}, Python {versions['python']}")
         facts |= {environment["platform"]} if "platform" in environment else set()
         facts |= {f"commit {environment['commit']}"} if environment.get("commit") else set()
-    return f"Measured on: {'; '.join(sorted(facts))}."
+    return escaped(f"Measured on: {'; '.join(sorted(facts))}.")

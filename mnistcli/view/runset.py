@@ -12,6 +12,7 @@ from mnistcli.results.goal import Check, verdict
 from mnistcli.results.result import code_path
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, integer, percent, plain_line
+from mnistcli.view.text import escaped
 from mnistcli.view.verdict import (
     show_caveats,
     show_goal,
@@ -92,7 +93,7 @@ class SetView:
             self._output.product(plain_line("set", _STARTED, values))
             return
         console = self._bar.console
-        console.print(_headline(event), style="bold")
+        console.print(escaped(_headline(event)), style="bold")
         console.print(f"set {event.folder}", soft_wrap=True)
         titles = "".join(column.title.rjust(width) for width, column in _DRAWN)
         console.print(titles, style="dim", no_wrap=True, crop=True)
@@ -108,7 +109,7 @@ class SetView:
         if row["exit_code"]:
             text += f"  no result, exit code {row['exit_code']}: {row['error']}"
         style = "red" if row["exit_code"] else None
-        self._bar.console.print(text, style=style, no_wrap=True, overflow="ellipsis")
+        self._bar.console.print(escaped(text), style=style, no_wrap=True, overflow="ellipsis")
         assert self._task is not None
         self._bar.update(self._task, completed=event.done)
 

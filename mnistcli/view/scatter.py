@@ -10,6 +10,7 @@ from mnistcli.results.goal import Limits
 from mnistcli.results.literature import LABEL, POINTS
 from mnistcli.view.plots import new_figure, own_style, to_png
 from mnistcli.view.tables import Row
+from mnistcli.view.text import label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def _draw_sizes(axes: Axes, rows: Sequence[Row]) -> None:
         reach = [[middle - _error(high)], [_error(low) - middle]]
         axes.errorbar(
             row["parameters"], middle, yerr=reach, fmt=_marker(index), color=f"C{index}", capsize=3,
-            markersize=6, zorder=3, label=_name(row),
+            markersize=6, zorder=3, label=label(_name(row)),
         )  # fmt: skip
     from matplotlib.ticker import FuncFormatter
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnistcli.view.output import Output
+from mnistcli.view.text import escaped, markdown_cell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -107,7 +108,7 @@ def markdown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """Return a Markdown table."""
     lines = [[column.title for column in columns]]
     lines.append(["---" if column.left else "---:" for column in columns])
-    lines += [[column.show(row.get(column.key)) for column in columns] for row in rows]
+    lines += [[markdown_cell(c.show(row.get(c.key))) for c in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -119,7 +120,7 @@ def _quoted(value: str) -> str:
 def _fit(columns: Sequence[Column], rows: Sequence[Row], title: str, width: int) -> Table:
     """Drop the least important columns until the table fits the terminal."""
     kept = list(columns)
-    widths = {c.key: max(len(t) for t in (c.title, *(c.show(r.get(c.key)) for r in rows)))
+    widths = {c.key: max(len(t) for t in (c.title, *(escaped(c.show(r.get(c.key))) for r in rows)))
               for c in columns}  # fmt: skip
     while sum(widths[c.key] + _GAP for c in kept) - _GAP > width and any(c.rank for c in kept):
         kept.remove(max(reversed(kept), key=lambda column: column.rank))
@@ -139,7 +140,7 @@ def _draw(columns: Sequence[Column], rows: Sequence[Row], title: str) -> Table:
         justify = "left" if column.left else "right"
         table.add_column(column.title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in rows:
-        cells = [column.show(row.get(column.key)) for column in columns]
+        cells = [escaped(column.show(row.get(column.key))) for column in columns]
         table.add_row(*(Text(cell, style=_style(cell)) for cell in cells))
     return table
 

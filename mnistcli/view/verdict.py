@@ -21,6 +21,7 @@ from mnistcli.view.tables import (
     whole_interval,
     whole_percent,
 )
+from mnistcli.view.text import escaped
 
 DISTILLED = "notice: distilled: a larger network taught it, beside the labels"
 BIASED = "notice: the recipe's learning rate follows test accuracy: its figures are biased upwards"
@@ -77,7 +78,7 @@ def show_runs(output: Output, runs: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         if row.get("error") and output.live and not output.quiet:
             text = f"seed {row['seed']} has no result: {row['error']}"
-            output.console().print(text, style="red", soft_wrap=True)
+            output.console().print(escaped(text), style="red", soft_wrap=True)
 
 
 def show_result_lines(output: Output, runs: Sequence[dict[str, Any]], model: str) -> None:
