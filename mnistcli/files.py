@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
 from mnistcli.errors import EnvironmentFault
+from mnistcli.streams import Patient
 
 _PACKAGE = Path(__file__).parent
+_STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
 _TEMPORARY = ".mnistcli-tmp"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -26,16 +29,20 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the
     name by one rename; `keep_previous` leaves the old file beside it as `<name>.previous`. A
-    symbolic link is followed; a device or pipe is written to as it is.
+    symbolic link is followed; a device, a pipe or an open file (/dev/stdout) is written to
+    as it is.
 
     Raises:
         EnvironmentFault: the disk is full, or the folder can't be written.
     """
     try:
-        path = Path(os.path.realpath(path))
+        if (opened := _open_file(path)) is not None:
+            _write_through(opened, data)
+            return
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
+        path = Path(os.path.realpath(path))
         temporary = _temporary(path)
         try:
             with temporary.open("xb") as file:
@@ -50,9 +57,34 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
                 temporary.unlink()
         _sync_folder(path.parent)
     except OSError as error:
+        if not path.parent.exists():
+            what = f"can't write {path}: there is no folder {path.parent}"
+            raise EnvironmentFault(what, hint=f"mkdir -p {path.parent}") from error
         raise EnvironmentFault(
             f"can't write {path}: {error.strerror}", hint="free disk space, or choose another place"
         ) from error
+
+
+def _open_file(path: Path) -> int | None:
+    """Return the number of the open file that /dev/stdout, /dev/fd/N or >(…) names, or None.
+
+    A file behind it is open already: one that took its name would miss what is written after it.
+    """
+    name = os.path.join(os.path.realpath(path.parent), path.name)
+    if name in _STANDARD:
+        return _STANDARD[name]
+    number = re.fullmatch(rf"/proc/(self|{os.getpid()})/fd/(\d+)", name)
+    return int(number[2]) if number is not None else None
+
+
+def _write_through(number: int, data: bytes) -> None:
+    """Write all to an open file, whether or not it may block; a reader may leave."""
+    stream = Patient(number, "w", closefd=False)
+    left = memoryview(data)
+    while left:
+        left = left[stream.write(left) :]
+    if stream.fault is not None:
+        raise stream.fault
 
 
 def is_ours(path: Path) -> bool:

@@ -19,7 +19,7 @@ from mnistcli.events import (
     RunStarted,
 )
 from mnistcli.view import epochs
-from mnistcli.view.output import Output
+from mnistcli.view.output import Output, wrapped
 from mnistcli.view.runset import news
 from mnistcli.view.tables import Column, fill
 
@@ -127,4 +127,5 @@ class LiveView:
             self._task = None
 
     def _say(self, text: str) -> None:
-        self._console.print(f"notice: {text}", style="magenta", soft_wrap=True)
+        line = wrapped(f"notice: {text}", self._console.width)
+        self._console.print(line, style="magenta", soft_wrap=True)
