@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from mnistcli.audit import audit
-from mnistcli.data.mnist import Labelled
 from mnistcli.engine import checkpoint, runtime, state
-from mnistcli.engine.evaluate import Evaluation, evaluate, mistakes
+from mnistcli.engine.evaluate import Evaluation, evaluate
 from mnistcli.engine.parallel import ToldByFirst
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.train import train
 from mnistcli.errors import ArtifactError, DivergedError, UsageError
-from mnistcli.events import EpochMetrics, Notice, RunKept, RunRecorded, RunStarted
+from mnistcli.events import EpochMetrics, Notice, RunKept, RunStarted
 from mnistcli.models import identity, own
 from mnistcli.models.registry import build
-from mnistcli.results import goal, result, runlog, sessions, stored
-from mnistcli.results.confusion import confusion
+from mnistcli.outcome import believed, recorded, write_result
+from mnistcli.results import goal, result, runlog, sessions
 from mnistcli.results.lock import lock
 from mnistcli.results.report import PICTURES
 from mnistcli.results.resume import TEACHER, Saved, locate, open_run
@@ -52,7 +46,7 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
             renamed = plan.recipe.model_copy(update={"model": saved["model"]})
             plan = replace(plan, recipe=renamed)
         finished = saved is not None and saved["training"] is None
-        record = _believed(plan, folder, saved) if saved is not None and finished else None
+        record = believed(plan, folder, saved) if saved is not None and finished else None
         if finished and record is None:
             emit(Notice(f"result.json is missing, or not that of last.pt: written again: {folder}"))
         if record is None:
@@ -65,35 +59,6 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
                 _record_again(plan, folder, saved, setting)
     checks = goal.judge_result(record, plan.limits)
     return record | {"run": str(folder), "goal": result.goal(checks)}
-
-
-def _believed(plan: Plan, folder: Path, saved: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a finished run's result where its checkpoint, the truth, gives the same; else None.
-
-    Names are not compared: a later version may call the same recipe otherwise.
-    """
-    try:
-        record = stored.of_folder(folder)
-    except ArtifactError:
-        return None
-    history = [EpochMetrics(**metrics) for metrics in saved["history"]]
-    derived = _derived(plan, history, saved["weights"])
-    names = {"schema", "recipe", "changes", "recipe_values"}
-    same = all(record.get(key) == derived[key] for key in derived.keys() - names)
-    return record if same else None
-
-
-def _derived(
-    plan: Plan, history: Sequence[EpochMetrics], weights: dict[str, Tensor]
-) -> dict[str, Any]:
-    """Return the part of a result that a checkpoint decides."""
-    audited = audit(plan.entry, plan.recipe.model_args)
-    return result.build(plan.recipe, plan.recipe_name, plan.changes, history) | {
-        "parameters": audited.parameters,
-        "mult_adds": audited.mult_adds,
-        "receptive_field": audited.receptive_field,
-        "weights_sha256": checkpoint.weights_hash(weights),
-    }
 
 
 def follow(plan: Plan, setting: Setting) -> None:
@@ -129,9 +94,9 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
             last = _evaluate_again(plan, run, current, saved)
             trained = {key: saved[key] for key in ("runtime", "versions")}
         past = {"sessions": log.close("finished")} | trained
-        record = _write_result(plan, run, current, last, _of_run(setting) | past)
+        record = write_result(plan, run, current, last, _of_run(setting) | past)
     history = tuple(current.history)
-    setting.outside.emit(_recorded(plan, folder, history, run.evaluation, last))
+    setting.outside.emit(recorded(plan, folder, history, run.evaluation, last))
     return record
 
 
@@ -142,7 +107,7 @@ def _record_again(plan: Plan, folder: Path, saved: dict[str, Any], setting: Sett
     _, evaluation = setting.parts(plan.recipe)
     history = tuple(EpochMetrics(**metrics) for metrics in saved["history"])
     last = evaluate(model, evaluation)
-    setting.outside.emit(_recorded(plan, folder, history, evaluation, last))
+    setting.outside.emit(recorded(plan, folder, history, evaluation, last))
 
 
 def _train(plan: Plan, run: Run, current: state.TrainState) -> Evaluation | None:
@@ -225,45 +190,4 @@ def _started(plan: Plan, run: Run, current: state.TrainState) -> RunStarted:
         runtime=run.runtime.to_dict(),
         run_dir=str(run.folder),
         history=tuple(current.history),
-    )
-
-
-def _write_result(
-    plan: Plan, run: Run, current: state.TrainState, last: Evaluation, facts: dict[str, Any]
-) -> dict[str, Any]:
-    """Write predictions.pt and result.json, with what the run was made of; return the result."""
-    checkpoint.write(
-        run.folder / "predictions.pt",
-        {
-            "split": run.split,
-            "data": run.data_hashes,
-            "labels": run.evaluation.labels.cpu().to(torch.uint8),
-            "predictions": last.predictions,
-            "confidences": last.confidences,
-            "correct": last.predictions == run.evaluation.labels.cpu(),
-        },
-    )
-    record = _derived(plan, current.history, current.evaluated.state_dict()) | {
-        **facts,
-        "environment": result.environment() | {"finished": result.now()},
-    }
-    runlog.write_json(run.folder / "result.json", record)
-    return record
-
-
-def _recorded(
-    plan: Plan,
-    folder: Path,
-    history: tuple[EpochMetrics, ...],
-    evaluation: Labelled,
-    last: Evaluation,
-) -> RunRecorded:
-    return RunRecorded(
-        run_dir=str(folder),
-        model=plan.entry.name,
-        seed=plan.recipe.seed,
-        history=history,
-        confusion=confusion(evaluation.labels.tolist(), last.predictions.tolist()),
-        mistakes=mistakes(evaluation, last),
-        target=plan.limits.target,
     )

@@ -6,14 +6,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from mnistcli.errors import EnvironmentFault
+from mnistcli.streams import Patient
 
 _PACKAGE = Path(__file__).parent
+_STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
 _TEMPORARY = ".mnistcli-tmp"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -45,12 +48,16 @@ def write_atomically(path: Path, data: bytes, *, keep_previous: bool = False) ->
 def write_where_named(path: Path, data: bytes) -> None:
     """Write a file that the user named, whole or not at all, with the mode that it had.
 
-    A symbolic link is followed; a device or pipe is written to as it is.
+    A symbolic link is followed; a device, a pipe or an open file (/dev/stdout) is written to as it
+    is.
 
     Raises:
         EnvironmentFault: as `write_atomically` does.
     """
     with _explained(path):
+        if (opened := _open_file(path)) is not None:
+            _write_through(opened, data)
+            return
         path = Path(os.path.realpath(path))
         if path.exists() and not path.is_file():
             path.write_bytes(data)
@@ -61,6 +68,28 @@ def write_where_named(path: Path, data: bytes) -> None:
 def is_unfinished(path: Path) -> bool:
     """Return whether a file is what a killed writer left, by its name."""
     return path.name.endswith(_TEMPORARY)
+
+
+def _open_file(path: Path) -> int | None:
+    """Return the number of the open file that /dev/stdout, /dev/fd/N or >(…) names, or None.
+
+    A file behind it is open already: one that took its name would miss what is written after it.
+    """
+    name = os.path.join(os.path.realpath(path.parent), path.name)
+    if name in _STANDARD:
+        return _STANDARD[name]
+    number = re.fullmatch(rf"/proc/(self|{os.getpid()})/fd/(\d+)", name)
+    return int(number[2]) if number is not None else None
+
+
+def _write_through(number: int, data: bytes) -> None:
+    """Write all to an open file, whether or not it may block; a reader may leave."""
+    stream = Patient(number, "w", closefd=False)
+    left = memoryview(data)
+    while left:
+        left = left[stream.write(left) :]
+    if stream.fault is not None:
+        raise stream.fault
 
 
 def remove_stale(folder: Path) -> None:
@@ -87,6 +116,9 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if not path.parent.exists():
+            what = f"can't write {path}: there is no folder {path.parent}"
+            raise EnvironmentFault(what, hint=f"mkdir -p {path.parent}") from error
         raise EnvironmentFault(
             f"can't write {path}: {error.strerror}", hint="free disk space, or choose another place"
         ) from error

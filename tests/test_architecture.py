@@ -24,7 +24,7 @@ LAYERS = (
     {"teacher"},
     {"setting"},
     {"setfolder"},
-    {"experiment", "ledger", "rehearsal", "view"},
+    {"experiment", "ledger", "outcome", "rehearsal", "view"},
     {"runset"},
     {"missing"},
     {"cli", "__main__"},

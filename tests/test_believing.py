@@ -163,7 +163,8 @@ def test_row_29_a_network_that_ends_in_evaluation_never_ends_with_0(
     code = tmp_path / "ends.py"
     code.write_text(ENDS.format(end="pass"))
     line = ["--data-dir", str(tiny_data), "--model", f"{code}:net"]
-    train = ["train", *line, "--epochs", "1", "--threads", "1", "--no-plots", "--out"]
+    train = ["train", *line, "--epochs", "1", "--batch-size", "32", "--threads", "1", "--no-plots"]
+    train.append("--out")
     assert cli(*train, str(tmp_path / "run")).returncode == 0
     code.write_text(ENDS.format(end=end))
     found = [cli("evaluate", str(tmp_path / "run"), *line), cli(*train, str(tmp_path / "second"))]

@@ -72,7 +72,10 @@ def test_a_large_file_is_read_for_an_own_network_alone(tmp_path: Path) -> None:
 
 def test_ten_thousand_epochs_of_history_are_written_and_read(tmp_path: Path) -> None:
     metrics = PAYLOAD["history"][-1]
-    history = [metrics | {"epoch": epoch, "lr": epoch / 7} for epoch in range(1, 10_001)]
+    history = [
+        metrics | {"epoch": epoch, "lr": epoch / 7, "epochs_since_best": epoch - 1}
+        for epoch in range(1, 10_001)
+    ]
     recipe = PAYLOAD["recipe"] | {"epochs": 10_000}
     checkpoint.write(tmp_path / "a.pt", PAYLOAD | {"history": history, "recipe": recipe})
     assert len(checkpoint.read(tmp_path / "a.pt")["history"]) == 10_000

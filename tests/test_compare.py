@@ -147,7 +147,6 @@ def test_runs_without_a_result_are_named_with_the_command_that_goes_on(
     for name in ("result.json", "last.pt"):
         (tmp_path / "run" / "s1" / name).unlink()
     shutil.rmtree(tmp_path / "run" / "s2")
-    (tmp_path / "run" / "set.json").write_text('{"seeds": [0, 1, 2]}')
     done = cli("compare", str(tmp_path / "run"), "--json")
     (row,), unfinished = (document(done.stdout)[key] for key in ("rows", "unfinished"))
     assert (row["n"], [one["seed"] for one in row["unfinished"]]) == (1, [1])

@@ -154,6 +154,9 @@ def test_row_4_ctrl_c_saves_and_is_resumed(runs: Runs, tmp_path: Path) -> None:
     child.until(marker.exists)
     child.signal(signal.SIGINT)
     assert child.wait() == 130, child.err
+    first = next(line for line in child.err.splitlines() if "signal" in line)
+    assert first.startswith("notice: finishing the batch; ")
+    assert first.endswith("a second signal ends at once")
     resume(child, runs, run)
 
 

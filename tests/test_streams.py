@@ -7,8 +7,11 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from mnistcli.view.output import wrapped
 
 COMMAND = [sys.executable, "-m", "mnistcli"]
 RECIPE = "train --model v3 --print-recipe"
@@ -72,3 +75,32 @@ def test_no_number_of_columns_ends_a_command(columns: str) -> None:
     done = shell("mnistcli --help", COLUMNS=columns, LINES=columns, TERMINAL_WIDTH=columns)
     assert (done.returncode, done.stderr) == (0, "")
     assert "compare" in done.stdout
+
+
+def test_a_pipe_can_be_the_file_that_an_option_names() -> None:
+    whole = shell("mnistcli report v3").stdout
+    for place in ("/dev/stdout", "/dev/fd/1", ">(cat)"):
+        done = shell(f"mnistcli report v3 --out {place} | cat")
+        assert (done.returncode, "# Results" in done.stdout) == (0, True), done.stderr
+        assert len(done.stdout) > 0.9 * len(whole)  # links are relative to another folder
+
+
+def test_a_file_behind_stdout_keeps_what_comes_after(tmp_path: Path) -> None:
+    done = shell(f"mnistcli report v3 --out /dev/stdout > {tmp_path / 'both.md'}")
+    text = (tmp_path / "both.md").read_text()
+    assert done.returncode == 0, done.stderr
+    assert text.startswith("# Results")
+    assert text.splitlines()[-1].startswith("result report=/dev/stdout")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    done = shell(f"mnistcli report v3 --out {tmp_path}/no/a.md")
+    assert done.returncode == 5
+    assert f"there is no folder {tmp_path}/no" in done.stderr
+
+
+def test_a_note_breaks_at_spaces_and_a_command_never() -> None:
+    line = "notice: a sentence with /a/path-that-is/longer/than/all and some more words"
+    assert wrapped(line, 20).split() == line.split()
+    assert max(map(len, wrapped(line, 20).splitlines())) == len("/a/path-that-is/longer/than/all")
+    assert wrapped("no result; mnistcli train --resume a", 10).count("\n") == 0

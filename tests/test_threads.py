@@ -5,12 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from test_live import metrics
 
+from mnistcli.cli.sink import sink
 from mnistcli.engine import threads
+from mnistcli.events import EpochFinished, Notice, RunStarted
 
 CPU = torch.device("cpu")
 
@@ -74,3 +78,25 @@ def test_beside_a_process_for_each_core_a_run_takes_one_thread() -> None:
         one.join()
     assert (count, threads.choose(cores, CPU)) == (1, (cores, None))
     assert cores == 1 or reason is not None
+
+
+def told(runtime: dict[str, object], speeds: list[float]) -> list[str]:
+    """Return the notices of a run whose epochs have these speeds."""
+    notices: list[str] = []
+    emit = sink(lambda e: notices.append(e.text) if isinstance(e, Notice) else None, plots=False)
+    one = metrics(1, cuda=False)
+    emit(RunStarted("v3", 1, "v3", (), "muon", None, 0, 9, "test", 9, runtime, "/none"))
+    for speed in speeds:
+        emit(EpochFinished(replace(one, images_per_second=speed), 9, "/none", (one,)))
+    return notices
+
+
+def test_an_epoch_of_less_than_half_the_speed_names_the_remedy_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mnistcli.cli.sink.record", lambda event: None)  # there is no folder
+    two = {"device": "cpu", "threads": 2}
+    (notice,) = told(two, [1000, 600, 200, 50])
+    assert "33% of the speed" in notice
+    assert "--threads 1" in notice
+    assert told(two, [1000, 501]) == told(two | {"threads": 1}, [1000, 1]) == []

@@ -17,11 +17,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopFlag:
-    """Remembers the first signal. While `deferred` is off, it raises Interrupted at once."""
+    """Remembers the first signal. While `deferred` is off, it raises Interrupted at once.
+
+    `finishing` is what a person is told then: what is still being done, and what is not lost.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self.deferred = False
+        self.finishing: str | None = None
 
     def __call__(self) -> int | None:
         """Return the signal that asked to stop, or None."""
@@ -32,6 +36,8 @@ class StopFlag:
         if self.signum is not None:
             end_at_once(128 + signum)
         self.signum = signum
+        if self.deferred and self.finishing is not None:
+            _say(f"notice: {self.finishing}; a second signal ends at once")
         if not self.deferred:
             _kill_children()  # now: a compiler whose driver is gone first is nobody's child
             raise Interrupted(signum)
@@ -61,6 +67,13 @@ def end_at_once(code: int) -> None:
         view.show_cursor()
     _kill_children()
     os._exit(code)
+
+
+def _say(line: str) -> None:
+    """Write to stderr past its buffer, which the signal may have interrupted at work."""
+    with contextlib.suppress(OSError):
+        over_the_bar = "\r\x1b[2K" if os.isatty(2) else ""
+        os.write(2, f"{over_the_bar}{line}\n".encode())
 
 
 def _kill_children() -> None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mnistcli.cli import signals
-from mnistcli.events import BatchFinished, Emit, Event, Notice, RunRecorded
+from mnistcli.events import (
+    BatchFinished,
+    Emit,
+    EpochFinished,
+    Event,
+    Notice,
+    RunRecorded,
+    RunStarted,
+)
 from mnistcli.results.runlog import record
 from mnistcli.view.run import draw_run
 
@@ -11,16 +21,55 @@ from mnistcli.view.run import draw_run
 def sink(view: Emit | None, *, plots: bool) -> Emit:
     """Return what a run emits to; from its first batch on signals wait for an epoch's end."""
 
+    slower = _watch()
+
     def emit(event: Event) -> None:
         defer(event)
         record(event)
         fault = draw_run(event) if plots and isinstance(event, RunRecorded) else None
         if view is not None:
+            signals.flag.finishing = _finishing(event) or signals.flag.finishing
             view(event)
-            if fault is not None:
-                view(Notice(fault))
+            for notice in (fault, slower(event)):
+                if notice is not None:
+                    view(Notice(notice))
 
     return emit
+
+
+def _finishing(event: Event) -> str | None:
+    """Return what a first signal leaves to be finished from this event on."""
+    match event:
+        case BatchFinished() if event.batch == event.batches:
+            return f"finishing epoch {event.epoch}"
+        case BatchFinished():
+            return f"finishing the batch; epoch {event.epoch} will be trained again when resumed"
+        case EpochFinished():
+            return f"finishing the batch; all up to epoch {event.metrics.epoch} is saved"
+    return None
+
+
+def _watch() -> Callable[[Event], str | None]:
+    """Return what tells, once a run, that other processes came to share its cores."""
+    threads, earlier = 1, 0.0
+
+    def slower(event: Event) -> str | None:
+        nonlocal threads, earlier
+        if isinstance(event, RunStarted):
+            on_cpu = event.runtime["device"] == "cpu"
+            threads, earlier = event.runtime["threads"] if on_cpu else 1, 0.0
+        if not isinstance(event, EpochFinished):
+            return None
+        before, earlier = earlier, event.metrics.images_per_second
+        if threads == 1 or 2 * earlier >= before:
+            return None
+        threads = 1  # said once
+        return (
+            f"epoch {event.metrics.epoch} ran at {earlier / before:.0%} of the speed of the one "
+            "before: where others use the cores, a run with --threads 1 suffers least"
+        )
+
+    return slower
 
 
 def defer(event: Event) -> None:

@@ -19,7 +19,7 @@ from mnistcli.events import (
     RunStarted,
 )
 from mnistcli.view import epochs
-from mnistcli.view.output import Output
+from mnistcli.view.output import Output, wrapped
 from mnistcli.view.runset import news
 from mnistcli.view.tables import Column, fill
 from mnistcli.view.text import escaped
@@ -128,4 +128,5 @@ class LiveView:
             self._task = None
 
     def _say(self, text: str) -> None:
-        self._console.print(escaped(f"notice: {text}"), style="magenta", soft_wrap=True)
+        line = wrapped(escaped(f"notice: {text}"), self._console.width)
+        self._console.print(line, style="magenta", soft_wrap=True)

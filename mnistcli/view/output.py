@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -60,7 +61,9 @@ class Output:
     def talk(self, line: str) -> None:
         """Write a notice to stderr."""
         if not self.quiet:
-            write(sys.stderr, escaped(line))
+            width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+            line = escaped(line)
+            write(sys.stderr, line if width is None else wrapped(line, width))
 
     def document(self, payload: dict[str, Any], *, ok: bool = True) -> None:
         """Write the one JSON document, where it was asked for."""
@@ -122,6 +125,13 @@ def write(stream: TextIO, line: str) -> None:
     """Write one line and flush; what can't be written is for `check_product` to find."""
     stream.write(line + "\n")
     stream.flush()
+
+
+def wrapped(line: str, width: int) -> str:
+    """Return a sentence broken at spaces alone; one with a command stays whole, to be copied."""
+    if "mnistcli " in line:
+        return line
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def check_product() -> None:
