@@ -95,7 +95,7 @@ def _facts(row: Row) -> list[str]:
         f"best epoch{' of any seed' * (n > 1)}: {percent(row['best'])} "
         f"(picked on {row['split']}); "
         f"last training accuracy, on augmented pictures: {percent(training)}",
-        f"size: {row['parameters']:,} parameters, {row['mult_adds']:,} mult-adds, "
+        f"size: {row['parameters']:,} parameters, {integer(row['mult_adds'])} mult-adds, "
         f"receptive field {integer(row['receptive_field'])}",
         _cost(row),
         f"goal, gate by gate: {gates}",
