@@ -149,6 +149,8 @@ class SetStarted:
     model: str
     recipe: str
     changes: tuple[str, ...]
+    optimizer: str
+    teacher: str | None
     runs: int
     done: int
     ranks: int

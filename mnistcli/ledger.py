@@ -47,6 +47,8 @@ class Ledger:
             model=plan.entry.name,
             recipe=plan.recipe_name,
             changes=plan.changes,
+            optimizer=plan.recipe.optim.name,
+            teacher=plan.recipe.teacher,
             runs=len(plan.seeds),
             done=len(document["rows"]),
             ranks=document["ranks"],

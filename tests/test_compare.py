@@ -149,7 +149,7 @@ def test_runs_without_a_result_are_named_with_the_command_that_goes_on(
     shutil.rmtree(tmp_path / "run" / "s2")
     done = cli("compare", str(tmp_path / "run"), "--json")
     (row,), unfinished = (document(done.stdout)[key] for key in ("rows", "unfinished"))
-    assert (row["n"], [one["seed"] for one in row["unfinished"]]) == (1, [1])
+    assert (row["n"], [one["seed"] for one in row["unfinished"]]) == (1, [1, 2])
     assert [(one["seed"], one["why"]) for one in unfinished][1] == (2, "not started")
     resume = f"mnistcli train --resume {tmp_path / 'run' / 's1'}"
     assert resume in done.stderr

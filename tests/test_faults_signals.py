@@ -75,7 +75,7 @@ def test_row_3_sigterm_stops_every_phase_and_the_printed_command_resumes(
 
 def test_row_3_sigterm_stops_the_evaluate_command(runs: Runs, tmp_path: Path) -> None:
     marker = tmp_path / "here"
-    sabotage = ("wait_in", "mnistcli.assessment:evaluate", marker)
+    sabotage = ("wait_in", "mnistcli.assessment:logits_of", marker)
     child = runs.server.start("evaluate", "v3", "--json", sabotage=sabotage)
     child.until(marker.exists)
     child.signal(signal.SIGTERM)

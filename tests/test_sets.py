@@ -162,9 +162,10 @@ def test_a_rank_that_ends_without_a_row_ends_the_set(
     assert all(isinstance(e, RowAdded) and "without a result" in e.row["error"] for e in events)
 
 
-def test_compare_names_a_seed_that_diverges_and_goes_on(set_line: list[str], cli: Cli) -> None:
-    line = ["compare", "net.py:half", "--train", "--epochs", "3", "--seeds", "2-4", "--json"]
-    done = cli(*line, *set_line[set_line.index("--data-dir") :][:2])
+@pytest.mark.usefixtures("set_line")
+def test_compare_names_a_seed_that_diverges_and_goes_on(small_data: Path, cli: Cli) -> None:
+    line = ["compare", "net.py:half", "--train", "--epochs", "1", "--seeds", "2-4", "--json"]
+    done = cli(*line, "--data-dir", str(small_data))
     assert done.returncode == 0, done.stderr
     assert document(done.stdout)["rows"][0]["n"] == 2
     assert "seed 3 has no result (exit code 6)" in done.stderr

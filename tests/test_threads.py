@@ -7,6 +7,7 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,16 +63,24 @@ def test_no_proc_means_no_load(tmp_path: Path) -> None:
     assert threads.quota_cores(tmp_path) is None
 
 
-def burn() -> None:
+def burn(begun: Any) -> None:
+    begun.release()
     while True:
         pass
 
 
-def test_beside_a_process_for_each_core_a_run_takes_one_thread() -> None:
+def test_beside_a_process_for_each_core_a_run_takes_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cores = len(os.sched_getaffinity(0))
-    burners = [multiprocessing.Process(target=burn, daemon=True) for _ in range(cores)]
+    monkeypatch.setattr(threads, "_OF_TORCH", cores)
+    begun = multiprocessing.Semaphore(0)
+    burners = [
+        multiprocessing.Process(target=burn, args=(begun,), daemon=True) for _ in range(cores)
+    ]
     for one in burners:
         one.start()
+    assert all(begun.acquire(timeout=60) for _ in burners)
     count, reason = threads.choose(None, CPU)
     for one in burners:
         one.kill()

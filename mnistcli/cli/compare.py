@@ -21,12 +21,12 @@ from mnistcli.models.registry import COMPARED, known_names, resolve
 from mnistcli.results.comparison import rows
 from mnistcli.results.gather import Found, gather
 from mnistcli.results.goal import Limits
-from mnistcli.results.unfinished import Unfinished
 from mnistcli.view.comparison import show_comparison
 from mnistcli.view.output import Output
 from mnistcli.view.run import live_or_plain
 
 if TYPE_CHECKING:
+    from mnistcli.results.unfinished import Unfinished
     from mnistcli.setting import Plan
 
 _TRAINING = "Training"

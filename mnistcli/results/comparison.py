@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnistcli.errors import ArtifactError
 from mnistcli.models.registry import MODELS
@@ -13,7 +13,9 @@ from mnistcli.results.contrast import MARGIN, against, mark_standings
 from mnistcli.results.gather import PUBLISHED, Result
 from mnistcli.results.goal import Limits
 from mnistcli.results.result import code_path, summarise
-from mnistcli.results.unfinished import Unfinished
+
+if TYPE_CHECKING:
+    from mnistcli.results.unfinished import Unfinished
 
 Row = dict[str, Any]
 MNIST_DIGEST = "c65580678af9"  # of the packaged files; a test holds it to them

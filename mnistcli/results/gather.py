@@ -7,14 +7,15 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnistcli.errors import ArtifactError, nearest
 from mnistcli.files import packaged
 from mnistcli.models.registry import COMPARED, file_name, known_names
-from mnistcli.results import stored
 from mnistcli.results.runlog import run_folders
-from mnistcli.results.unfinished import Unfinished, never_started, why_unfinished
+
+if TYPE_CHECKING:
+    from mnistcli.results.unfinished import Unfinished
 
 Result = dict[str, Any]
 
@@ -107,6 +108,8 @@ def _nothing(reference: str, records: Sequence[Result], found: Found) -> Artifac
 
 def _lines(path: Path, origin: str, skipped: list[str] | None = None) -> Iterator[Result]:
     """Yield a file's records; a bad one is told in `skipped`, or raised where that is None."""
+    from mnistcli.results import stored  # pydantic, which --help does without
+
     try:
         lines = stored.read_bytes(path, most_bytes=_MOST_BYTES).splitlines()
         for number, line in enumerate(lines, start=1):
@@ -170,6 +173,9 @@ def _folders(paths: Iterable[Path]) -> Found:
     A run folder's origin is the folder around it, that of a run inside a named folder the latter.
     A result that is not believed is none.
     """
+    from mnistcli.results import stored
+    from mnistcli.results.unfinished import never_started, why_unfinished
+
     found = Found([], [], [])
     for path in paths:
         is_run = any((path / name).is_file() for name in ("result.json", "recipe.yaml"))

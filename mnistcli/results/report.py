@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from mnistcli import recipe as recipes
 from mnistcli.events import EpochMetrics
-from mnistcli.results import stored
 from mnistcli.results.runlog import read_metrics
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ def words(result: Result) -> Notes:
         base = packaged.notes or base if packaged.model == result["model"] else base
     folder = Path(result["run"]) if "run" in result else None
     kept = folder is not None and (folder / "recipe.yaml").is_file()
+    from mnistcli.results import stored
+
     own = stored.recipe_of(folder).notes if folder is not None and kept else None
     new = {key: text for key, text in own or () if text and text not in _packaged_words()}
     return base.model_copy(update=new)

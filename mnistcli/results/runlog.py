@@ -15,11 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistcli.engine.history import MOST_EPOCHS, check
 from mnistcli.errors import ArtifactError, DivergedError, EnvironmentFault, UsageError
 from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
 from mnistcli.files import is_unfinished, write_atomically
-from mnistcli.results import lock, stored
+from mnistcli.results import lock
 
 if TYPE_CHECKING:
     from mnistcli.recipe import Recipe
@@ -127,6 +126,8 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object, or None where there is no readable one of a bearable size."""
+    from mnistcli.results import stored  # pydantic, which --help does without
+
     try:
         return stored.read_object(path)
     except ArtifactError:
@@ -157,6 +158,9 @@ def read_metrics(folder: Path) -> list[EpochMetrics]:
     Raises:
         ArtifactError: there is none, or it is damaged.
     """
+    from mnistcli.engine.history import MOST_EPOCHS, check
+    from mnistcli.results import stored
+
     path = folder / "metrics.jsonl"
     lines = stored.read_bytes(path).splitlines()
     if not 1 <= len(lines) <= MOST_EPOCHS:

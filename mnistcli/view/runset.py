@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _STARTED = [
     Column(key, key)
     for key in ("version", "model", "runs", "done", "ranks", "restarts", "device", "device_name",
-                "precision", "compiled", "threads", "recipe", "changes", "set")
+                "precision", "compiled", "threads", "recipe", "changes", "optimizer", "teacher", "set")
 ]  # fmt: skip
 _PLAIN = [
     Column(key, key)
@@ -173,12 +173,13 @@ def _headline(event: SetStarted) -> str:
     changes = f" (changed: {', '.join(event.changes)})" if event.changes else ""
     number = chosen["threads"]
     threads = f" · {number} thread{'s' * (number > 1)} a rank" if chosen["device"] == "cpu" else ""
+    taught = f" · taught by {event.teacher}" if event.teacher else ""
     restarts = f" · restart {event.restarts}" if event.restarts else ""
     return (
         f"mnistcli {__version__} · {event.model} · {_count(event.runs, 'run')} on "
         f"{_count(event.ranks, 'rank')} · "
         f"{chosen['device_name']}{threads} · {chosen['precision']} · {code_path(chosen)} · "
-        f"recipe {event.recipe}{changes}{restarts}"
+        f"recipe {event.recipe}{changes} · optimizer {event.optimizer}{taught}{restarts}"
     )
 
 
