@@ -70,7 +70,7 @@ BASE = identity(Net())
         {"auxiliary": True},  # seen in training alone
         {"steps": 2},  # the same layers, run more often
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),
 )
 def test_another_computation_is_another_network(change: dict[str, object]) -> None:
     assert identity(Net(**change)) != BASE  # type: ignore[arg-type]

@@ -166,6 +166,7 @@ def test_a_terminal_gets_a_row_a_run(capsys: pytest.CaptureFixture[str]) -> None
     row |= {"accuracy": 0.9945, "best": 0.9946, "seconds_per_epoch": 3.21, "verdict": "PASS"}
     failed = {"seed": 4, "rank": 0, "exit_code": 6, "error": "training diverged"}
     runtime = {"device": "cpu", "device_name": "X", "threads": 1, "precision": "fp32"}
+    runtime |= {"compiled": False}
     started = SetStarted(
         "v3", "v3", (), "muon", None, 2, 0, 2, 0, runtime | {"compiled": False}, "/x"
     )

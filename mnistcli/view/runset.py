@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _STARTED = [
     Column(key, key)
     for key in ("version", "model", "runs", "done", "ranks", "restarts", "device", "device_name",
-                "precision", "compiled", "threads", "recipe", "changes", "optimizer", "teacher", "set")
+                "precision", "compiled", "threads", "recipe", "changes", "optimizer", "teacher",
+                "set")
 ]  # fmt: skip
 _PLAIN = [
     Column(key, key)
