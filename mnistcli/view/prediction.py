@@ -33,6 +33,11 @@ def show_predictions(output: Output, found: Sequence[Prediction]) -> None:
             output.result(plain_line("picture", _PLAIN, _row(one)))
 
 
+def printable(text: str) -> str:
+    """Return a text with what a terminal would obey, or not show, as escape sequences."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _row(one: Prediction) -> dict[str, Any]:
     values = vars(one) | {"size": (one.width, one.height)}
     for name, (digit, probability) in zip(("", "second", "third"), one.top, strict=True):
@@ -55,7 +60,7 @@ def _draw(output: Output, one: Prediction) -> None:
         bar = "█" * round(_BAR * probability)
         guess = f"{digit}  {100 * probability:6.2f} %  {bar}"
         text.append(Text(guess, style="bold" if place == 0 else ""))
-    console.print(f"\n{one.file}", style="bold", soft_wrap=True)
+    console.print(f"\n{printable(one.file)}", style="bold", soft_wrap=True)
     lines = digits.draw(console, one.pixels)
     text += [Text()] * (len(lines) - len(text))
     for line, words in zip(lines, text, strict=True):
