@@ -71,6 +71,25 @@ def test_a_terminal_draws_what_the_network_saw(
     assert any("dark on light" in line for line in lines)
 
 
+def test_two_digits_are_doubted_beside_the_guess(
+    cli: Cli, pictures: list[str], tmp_path: Path
+) -> None:
+    page = Image.new("L", (400, 200), 255)
+    for number, path in enumerate(pictures[:2]):
+        page.paste(Image.open(path), (200 * number, 0))
+    page.save(tmp_path / "both.png")
+    line = ("predict", "v3", pictures[0], str(tmp_path / "both.png"))
+    done = cli(*line)
+    assert done.returncode == 0
+    sure, unlike = done.stdout.splitlines()
+    assert "doubt=" not in sure
+    assert 'doubt="more than one large piece' in unlike
+    assert "doubt: more than one large piece" in cli(*line, "--progress", "live").stdout
+    first, second = document(cli(*line, "--json").stdout)["pictures"]
+    assert first["doubt"] is None
+    assert second["doubt"].startswith("more than one large piece")
+
+
 def test_names_with_control_codes_are_shown_escaped(
     cli: Cli, pictures: list[str], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ _PLAIN = [
     Column("second_probability", "", plain="{:.4f}".format),
     Column("third", "third"),
     Column("third_probability", "", plain="{:.4f}".format),
+    Column("doubt", "doubt"),
     Column("polarity", "polarity", plain=lambda v: v.replace(" ", "-")),
     Column("size", "size", plain=lambda v: f"{v[0]}x{v[1]}"),
 ]
@@ -60,6 +61,8 @@ def _draw(output: Output, one: Prediction) -> None:
         bar = "█" * round(_BAR * probability)
         guess = f"{digit}  {100 * probability:6.2f} %  {bar}"
         text.append(Text(guess, style="bold" if place == 0 else ""))
+    if one.doubt:  # a line for each reason: the terminal may be narrow
+        text += [Text(f"doubt: {reason}", style="yellow") for reason in one.doubt.split("; ")]
     console.print(f"\n{printable(one.file)}", style="bold", soft_wrap=True)
     lines = digits.draw(console, one.pixels)
     text += [Text()] * (len(lines) - len(text))
