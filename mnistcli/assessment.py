@@ -121,6 +121,7 @@ def predict_files(
     trained: Trained, paths: Sequence[Path], chosen: Runtime
 ) -> tuple[list[Prediction], list[ArtifactError]]:
     """Return what the network reads in each picture file, and why others can't be read."""
+    from mnistcli.data.doubt import doubt
     from mnistcli.data.picture import read_picture
 
     pictures, faults = [], []
@@ -137,7 +138,7 @@ def predict_files(
     found = [
         Prediction(str(path), one.width, one.height, one.polarity,
                    tuple(zip(digits.tolist(), values.tolist(), strict=True)),
-                   one.pixels.numpy().tobytes())
+                   doubt(one, float(values[0])), one.pixels.numpy().tobytes())
         for (path, one), values, digits in zip(pictures, *best, strict=True)
     ]  # fmt: skip
     return found, faults

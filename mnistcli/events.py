@@ -120,13 +120,17 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network reads in a person's picture; `top` are (digit, probability), best first."""
+    """What a network reads in a person's picture; `top` are (digit, probability), best first.
+
+    `doubt` says why the picture looks unlike one digit, None where nothing speaks against it.
+    """
 
     file: str
     width: int
     height: int
     polarity: str
     top: tuple[tuple[int, float], ...]
+    doubt: str | None
     pixels: bytes
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,6 +140,7 @@ class Prediction:
             "digit": self.top[0][0],
             "probability": self.top[0][1],
             "top": [{"digit": digit, "probability": share} for digit, share in self.top],
+            "doubt": self.doubt,
             "polarity": self.polarity,
             "width": self.width,
             "height": self.height,

@@ -71,6 +71,42 @@ def test_a_terminal_draws_what_the_network_saw(
     assert any("dark on light" in line for line in lines)
 
 
+def test_two_digits_are_doubted_beside_the_guess(
+    cli: Cli, pictures: list[str], tmp_path: Path
+) -> None:
+    page = Image.new("L", (400, 200), 255)
+    for number, path in enumerate(pictures[:2]):
+        page.paste(Image.open(path), (200 * number, 0))
+    page.save(tmp_path / "both.png")
+    line = ("predict", "v3", pictures[0], str(tmp_path / "both.png"))
+    done = cli(*line)
+    assert done.returncode == 0
+    sure, unlike = done.stdout.splitlines()
+    assert "doubt=" not in sure
+    assert 'doubt="more than one large piece' in unlike
+    assert "doubt: more than one large piece" in cli(*line, "--progress", "live").stdout
+    first, second = document(cli(*line, "--json").stdout)["pictures"]
+    assert first["doubt"] is None
+    assert second["doubt"].startswith("more than one large piece")
+
+
+def test_names_with_control_codes_are_shown_escaped(
+    cli: Cli, pictures: list[str], tmp_path: Path
+) -> None:
+    odd = str(tmp_path / "a\x1b[31m\nb.png")
+    Path(odd).write_bytes(Path(pictures[0]).read_bytes())
+    absent = odd + "\x07"
+    for words in ([], ["--progress", "live"]):
+        done = cli("predict", "v3", odd, absent, *words)
+        assert done.returncode == 4
+        assert "\x1b[31m" not in done.stdout + done.stderr
+        assert "a\\x1b[31m\\nb.png\\x07" in done.stderr
+        assert "\\nb.png" in done.stdout
+    report = document(cli("predict", "v3", "--json", odd, absent).stdout)
+    assert report["pictures"][0]["file"] == odd
+    assert report["unread"][0]["file"] == absent
+
+
 def test_a_wrong_checkpoint_is_named_before_any_picture(cli: Cli, pictures: list[str]) -> None:
     assert cli("predict", "v9", *pictures).returncode == 4
     assert cli("predict", "v3").returncode == 2

@@ -10,7 +10,7 @@ import typer
 from mnistcli.cli import options
 from mnistcli.errors import ArtifactError
 from mnistcli.view.output import Output
-from mnistcli.view.prediction import show_predictions
+from mnistcli.view.prediction import printable, show_predictions
 
 _EXAMPLES = """
 **Examples**
@@ -69,9 +69,12 @@ def predict(
 
 def _joined(faults: list[ArtifactError], asked: int, report: dict[str, Any]) -> ArtifactError:
     """Return one error that names every unread file; its report has what the others showed."""
-    error = faults[0]
+    first = faults[0]
+    named = [(printable(fault.where), printable(fault.what)) for fault in faults]
     if len(faults) > 1:
-        files = "; ".join(f"{fault.where}: {fault.what}" for fault in faults)
+        files = "; ".join(f"{where}: {what}" for where, what in named)
         error = ArtifactError(f"{len(faults)} of {asked} pictures not read", where=files)
+    else:
+        error = ArtifactError(named[0][1], where=named[0][0], hint=first.hint)
     error.report = report
     return error

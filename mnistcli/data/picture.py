@@ -9,29 +9,27 @@ of 28×28.
 from __future__ import annotations
 
 import math
+import stat
 import warnings
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from mnistcli.data.ink import Ink, Polarity, find_ink
 from mnistcli.data.mnist import SIDE
 from mnistcli.errors import ArtifactError
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # no format that starts a program
 MAX_PIXELS = 64_000_000
-_KNOWN = f"a file in one of {', '.join(FORMATS)}"
-Polarity = Literal["dark on light", "light on dark"]
 
 _BOX = 20
 _WORK_SIDE = 512  # pixels of the longer side that the ink is sought at
-_GROUND_SIDE = 64  # and the ground below it
-_LEAST_CONTRAST = 0.12  # of the whole range; paper's grain and JPEG's noise stay below
-_DARKEST = 0.9995  # quantile that is ink: a thin 1 covers few pixels of a large picture
-_NOISE = 0.15  # of the ink's depth: grain of the paper
+_SHADED = 6  # grey bytes between a drawing's edges and all of it: it is in no single level
+_LIGHT = 176  # a drawing in one level from here on is for a dark ground
 _CENTRE = 14.0  # mean centre of mass of MNIST's pictures, in pixel indices
 
 
@@ -42,9 +40,13 @@ class Picture(NamedTuple):
     """
 
     pixels: Tensor
-    polarity: Polarity
+    ink: Ink
     width: int
     height: int
+
+    @property
+    def polarity(self) -> Polarity:
+        return self.ink.polarity
 
 
 def read_picture(path: Path) -> Picture:
@@ -53,29 +55,11 @@ def read_picture(path: Path) -> Picture:
     Raises:
         ArtifactError: it can't be read, is too large, or shows no ink.
     """
-    grey, width, height = _read_grey(path)
-    found = find_ink(grey)
-    if found is None:
+    channels, width, height = _read(path)
+    ink = find_ink(channels)
+    if ink is None:
         raise ArtifactError("no digit found: the picture is blank", where=str(path))
-    ink, polarity = found
-    return Picture(centre(ink), polarity, width, height)
-
-
-def find_ink(grey: Tensor) -> tuple[Tensor, Polarity] | None:
-    """Return the ink [H, W] in 0…1 of a grey picture in 0…1, None where there is none.
-
-    What is left of the ground after a white top-hat (uneven light) and below the grain is 0.
-    """
-    if float(grey.max() - grey.min()) < _LEAST_CONTRAST:
-        return None
-    dark_on_light = _is_dark_on_light(_small(grey))
-    ink = _top_hat(1 - grey if dark_on_light else grey)
-    darkest = ink.flatten().quantile(_DARKEST)
-    depth = ink[ink >= darkest / 2].median()
-    if float(depth) < _LEAST_CONTRAST:
-        return None
-    ink = ((ink / depth - _NOISE) / (1 - _NOISE)).clamp(0, 1)
-    return ink, "dark on light" if dark_on_light else "light on dark"
+    return Picture(centre(ink.levels), ink, width, height)
 
 
 def centre(ink: Tensor) -> Tensor:
@@ -116,98 +100,96 @@ def _offset(mass: Tensor) -> int:
     return min(max(0, math.floor(_CENTRE - middle + 0.5)), SIDE - len(mass))
 
 
-def _read_grey(path: Path) -> tuple[Tensor, int, int]:
-    """Return a file's grey levels in 0…1, at most 512 a side, and its upright width and height."""
+def _read(path: Path) -> tuple[Tensor, int, int]:
+    """Return the channels of a file's first picture, upright, and its full width and height.
+
+    What is no file of a known size is not opened: a pipe would wait, a device might never end.
+    """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            what = "a folder" if path.is_dir() else "a pipe or a device"
+            raise ArtifactError(f"{what}, not a picture's file", where=str(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on a file's make-up
             with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise ArtifactError(
-                        f"refused: {image.width}×{image.height} pixels, at most {MAX_PIXELS:,}",
-                        where=str(path),
-                    )
+                    raise Image.DecompressionBombError(f"{image.width}×{image.height} pixels")
                 image.load()
                 upright = ImageOps.exif_transpose(image)
-        return _grey(upright), upright.width, upright.height
+                width, height = upright.size
+                return _channels(_shrink(upright)), width, height
     except ArtifactError:
         raise
-    except FileNotFoundError as error:
-        raise ArtifactError("no such picture", where=str(path)) from error
-    except UnidentifiedImageError as error:
-        raise ArtifactError("not a picture", where=str(path), hint=_KNOWN) from error
     except Exception as error:  # whatever Pillow raises on a damaged file
-        reason = getattr(error, "strerror", None) or error
-        raise ArtifactError(f"can't read the picture: {reason}", where=str(path)) from error
+        what, hint = _fault(error)
+        raise ArtifactError(what, where=str(path), hint=hint) from error
 
 
-def _grey(image: Image.Image) -> Tensor:
-    """Return grey levels in 0…1 of a picture in any of Pillow's modes, made smaller first."""
-    if image.mode[0] in "IF":  # 16 and 32 bits: their own darkest and lightest are 0 and 1
-        levels = _levels(image.convert("F"))
+def _fault(error: Exception) -> tuple[str, str]:
+    """Return what is wrong with a picture's file, and what to do."""
+    if isinstance(error, FileNotFoundError):
+        return "no such picture", ""
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture", f"a file in one of {', '.join(FORMATS)}"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"refused: more than {MAX_PIXELS:,} pixels", "make the picture smaller"
+    if isinstance(error, OSError) and error.strerror:
+        return f"can't be read: {error.strerror}", ""
+    return f"damaged: {error}", ""
+
+
+def _shrink(image: Image.Image) -> Image.Image:
+    """Bring a picture to mode F, L, RGB or RGBA and to at most 512 a side; it may be changed."""
+    if image.mode[0] in "IF":
+        mode = "F"
+    elif image.has_transparency_data:
+        mode = "RGBA"
+    else:
+        mode = "L" if image.mode in ("1", "L") else "RGB"
+    small = image if image.mode == mode else image.convert(mode)
+    small.thumbnail((_WORK_SIDE, _WORK_SIDE), Image.Resampling.BOX)
+    return small
+
+
+def _channels(image: Image.Image) -> Tensor:
+    """Return a small picture's grey, and the colours that it has, float32 [C, H, W] in 0…1."""
+    if image.mode == "F":  # 16 and 32 bits: their own darkest and lightest are 0 and 1
+        levels = _levels(image).double()
         low, high = float(levels.min()), float(levels.max())
         if not math.isfinite(low + high):
             raise ValueError("its levels are not finite")
-        return (levels - low) / max(high - low, 1e-9)
-    if not image.has_transparency_data:
-        return _levels(image.convert("L")) / 255
-    bands = image.convert("RGBA")
-    shade, solid = bands.convert("RGB").convert("L"), bands.getchannel("A")
-    ground = Image.new("L", image.size, _ground(_levels(shade), _levels(solid)))
-    return _levels(Image.composite(shade, ground, solid)) / 255
+        return ((levels - low) / max(high - low, 1e-9)).float()[None]
+    if image.mode == "RGBA":
+        solid = image.getchannel("A")
+        ground = _ground(_levels(image.convert("RGB").convert("L")), _levels(solid))
+        image = Image.composite(
+            image.convert("RGB"), Image.new("RGB", image.size, (ground,) * 3), solid
+        )
+    colours = image.split() if image.mode == "RGB" else ()
+    return torch.stack([_levels(band) for band in (image.convert("L"), *colours)]) / 255
 
 
 def _ground(shade: Tensor, solid: Tensor) -> int:
     """Return the grey byte to put behind a transparent picture.
 
-    A mostly solid one has its paper's level there too; a drawing on nothing has the contrary.
+    A mostly solid one has its paper's level there too. A drawing on nothing was made on white
+    where its edges are lighter than its inside, on black where they are darker; where it has one
+    level, what contrasts with that level is behind it.
     """
-    covered = shade[solid > 127]
+    drawn = solid > solid.max() / 2
+    covered = shade[drawn]
     if not len(covered):
         return 0
-    level = int(covered.median())
-    if len(covered) > solid.numel() / 2:
-        return level
-    return 255 if level < 128 else 0
+    if len(covered) > drawn.numel() / 2:
+        return int(covered.median())
+    edge = drawn & (F.max_pool2d((~drawn).float()[None], 3, 1, 1)[0] > 0)
+    lighter = float(shade[edge].mean() - covered.mean())
+    if abs(lighter) > _SHADED:
+        return 255 if lighter > 0 else 0
+    return 255 if covered.median() < _LIGHT else 0
 
 
-def _levels(image: Image.Image) -> Tensor:
-    """Return a picture of mode L or F, made at most 512 a side, as float32 [H, W]."""
-    small = image.copy()
-    small.thumbnail((_WORK_SIDE, _WORK_SIDE), Image.Resampling.BOX)
-    data = torch.frombuffer(bytearray(small.convert("F").tobytes()), dtype=torch.float32)
-    return data.reshape(small.height, small.width)
-
-
-def _small(grey: Tensor) -> Tensor:
-    """Return a picture [1, 1, h, w] of at most 64 a side, enough for what is smooth."""
-    size = [min(side, _GROUND_SIDE) for side in grey.shape]
-    return F.interpolate(grey[None, None], size, mode="area")
-
-
-def _is_dark_on_light(small: Tensor) -> bool:
-    """Return whether what stands out most from the border's level is darker than it.
-
-    Levels are taken against their surroundings of half a side, so that a shadow is no ink.
-    """
-    kernel = [side // 4 * 2 + 1 for side in small.shape[2:]]
-    padding = [side // 2 for side in kernel]
-    mean = F.avg_pool2d(small, kernel, 1, padding, count_include_pad=False)
-    levels = (small - mean)[0, 0]
-    border = torch.cat([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
-    ground = border.median()
-    return bool(ground - levels.min() > levels.max() - ground)
-
-
-def _top_hat(light: Tensor) -> Tensor:
-    """Return what stands out of its surroundings: the picture less its opening by a third.
-
-    The window is wider than a stroke of the thickest pen that MNIST has.
-    """
-    small = _small(light)
-    kernel = [side // 6 * 2 + 1 for side in small.shape[2:]]
-    padding = [side // 2 for side in kernel]
-    eroded = -F.max_pool2d(-small, kernel, 1, padding)
-    opened = F.max_pool2d(eroded, kernel, 1, padding)
-    ground = F.interpolate(opened, light.shape, mode="bilinear")[0, 0]
-    return (light - ground).clamp(min=0)
+def _levels(band: Image.Image) -> Tensor:
+    """Return one band as float32 [H, W]."""
+    data = torch.frombuffer(bytearray(band.convert("F").tobytes()), dtype=torch.float32)
+    return data.reshape(band.height, band.width)

@@ -18,6 +18,7 @@ _PLAIN = [
     Column("second_probability", "", plain="{:.4f}".format),
     Column("third", "third"),
     Column("third_probability", "", plain="{:.4f}".format),
+    Column("doubt", "doubt"),
     Column("polarity", "polarity", plain=lambda v: v.replace(" ", "-")),
     Column("size", "size", plain=lambda v: f"{v[0]}x{v[1]}"),
 ]
@@ -31,6 +32,11 @@ def show_predictions(output: Output, found: Sequence[Prediction]) -> None:
             _draw(output, one)
         elif not output.json:
             output.result(plain_line("picture", _PLAIN, _row(one)))
+
+
+def printable(text: str) -> str:
+    """Return a text with what a terminal would obey, or not show, as escape sequences."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _row(one: Prediction) -> dict[str, Any]:
@@ -55,7 +61,9 @@ def _draw(output: Output, one: Prediction) -> None:
         bar = "█" * round(_BAR * probability)
         guess = f"{digit}  {100 * probability:6.2f} %  {bar}"
         text.append(Text(guess, style="bold" if place == 0 else ""))
-    console.print(f"\n{one.file}", style="bold", soft_wrap=True)
+    if one.doubt:  # a line for each reason: the terminal may be narrow
+        text += [Text(f"doubt: {reason}", style="yellow") for reason in one.doubt.split("; ")]
+    console.print(f"\n{printable(one.file)}", style="bold", soft_wrap=True)
     lines = digits.draw(console, one.pixels)
     text += [Text()] * (len(lines) - len(text))
     for line, words in zip(lines, text, strict=True):
