@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from conftest import Cli, document
 
-from mnistcli.bench import pil
+from mnistcli.bench import competent, pil, rivals
 from mnistcli.bench.growth import growth, repeated
-from mnistcli.bench.measure import Bench
+from mnistcli.bench.measure import Bench, measure
 from mnistcli.data import mnist
 from mnistcli.engine import runtime
 from mnistcli.models.registry import MODELS
 from mnistcli.recipe import load
+
+
+@pytest.fixture
+def small(dataset: mnist.Dataset) -> Bench:
+    """v1 with few pictures, eager."""
+    train, test = (
+        mnist.Labelled(part.images[:640], part.labels[:640])
+        for part in (dataset.train, dataset.test)
+    )
+    chosen = runtime.decide(runtime.Request(device="cpu"))
+    recipe = load("plain/v1").model_copy(update={"batch_size": 32})
+    return Bench(MODELS["v1"], recipe, chosen, mnist.Dataset(train, test, dataset.hashes))
 
 
 def test_bench_shares_add_up(cli: Cli) -> None:
@@ -68,3 +82,45 @@ def test_the_users_pipeline_yields_its_batches_and_trains(dataset: mnist.Dataset
     assert not torch.equal(images, again)
     chosen = runtime.decide(runtime.Request(device="cpu"))
     assert pil.images_per_second(MODELS["v1"], part, chosen, steps=1, workers=0) > 0
+
+
+def test_the_competent_loop_learns(dataset: mnist.Dataset) -> None:
+    part = mnist.Labelled(dataset.train.images[:200], dataset.train.labels[:200])
+    chosen = runtime.decide(runtime.Request(device="cpu", precision="fp32"))
+    recipe = load("plain/v3").model_copy(update={"batch_size": 32, "epochs": 8})
+    loop = competent.Loop(MODELS["v3"], recipe, part, chosen, mode="eager")
+    losses = []
+    for _ in range(8):
+        before = float(loop.loss)
+        loop(6)  # an epoch of whole batches
+        losses.append((float(loop.loss) - before) / 6)
+    assert losses[-1] < losses[0] - 0.5
+    assert 0 < float(loop.correct) <= 8 * 6 * 32
+
+
+def test_the_competent_loop_warps_as_its_ranges_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(16, 1, 28, 28)
+    warped = competent.warp(images)
+    assert warped.shape == images.shape
+    assert (warped - images).abs().max() > 0.1
+    for name in ("_DEGREES", "_SHIFT", "_SCALE", "_SHEAR", "_ELASTIC_PIXELS"):
+        monkeypatch.setattr(competent, name, 0.0)
+    torch.testing.assert_close(competent.warp(images), images, atol=1e-4, rtol=0)
+
+
+def test_the_competent_loops_rate_is_one_cycle() -> None:
+    rates = [competent.one_cycle(0.2, step / 100) for step in range(101)]
+    assert max(rates) == rates[20] == 0.2
+    assert rates[0] == 0
+    assert rates[100] == pytest.approx(0)
+    assert rates[60] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["baseline", "torch"])
+def test_a_rival_is_timed_in_turn(name: rivals.Versus, small: Bench) -> None:
+    beside = partial(rivals.prepare, name=name, compile=False)
+    report = measure(small, steps=1, prepare=beside)
+    assert report["versus"] == name
+    assert report["ratio"] == sorted(report["ratios"])[1]
+    assert report[f"{name}_images_per_second"] > 0
+    assert report.get("torch_mode") == ("eager" if name == "torch" else None)

@@ -1,20 +1,19 @@
-"""Time training and evaluation on this machine, and the user's pipeline beside them in turn."""
+"""Time training and evaluation on this machine, and a rival beside them in turn."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from mnistcli.audit import audit
-from mnistcli.bench import limits, pil
+from mnistcli.bench import limits
 from mnistcli.data import mnist
 from mnistcli.data.batches import steps_per_epoch, training_batches
 from mnistcli.engine import machine, state
@@ -27,7 +26,6 @@ from mnistcli.engine.train import train
 from mnistcli.models.registry import ModelEntry
 from mnistcli.recipe import Recipe
 
-_WORKERS = (0, os.cpu_count() or 1)
 _ROUNDS = 3
 _LATENCY_CALLS = 200
 
@@ -60,6 +58,11 @@ class Bench:
     def epoch_steps(self) -> int:
         """The number of batches in an epoch."""
         return steps_per_epoch(len(self.training.images), self.recipe.batch_size)
+
+    @property
+    def epoch_images(self) -> int:
+        """The number of pictures in an epoch's batches."""
+        return self.epoch_steps * self.recipe.batch_size
 
     def steps(self, count: int, training: mnist.Labelled | None = None) -> dict[str, float]:
         """Train `count` batches; return the seconds of drawing an epoch, of input and of steps."""
@@ -129,45 +132,58 @@ class Bench:
         return time.monotonic()
 
 
-def measure(bench: Bench, *, steps: int, versus: bool) -> dict[str, Any]:
-    """Return speeds, an epoch's parts, the machine's floor and, with `versus`, the ratio.
+class Rival(NamedTuple):
+    """Trains so many batches and returns pictures a second; `facts` says how it was set up."""
 
-    Ours and the user's pipeline are timed in turn, three rounds; figures are medians, ratios are
-    taken round by round.
+    name: str
+    images_per_second: Callable[[int], float]
+    facts: dict[str, Any]
+
+
+def measure(
+    bench: Bench, *, steps: int, prepare: Callable[[Bench], Rival] | None = None
+) -> dict[str, Any]:
+    """Return speeds, an epoch's parts, the machine's floor and, beside a rival, the ratio.
+
+    Ours and the rival are timed in turn, three rounds; figures are medians, ratios are taken round
+    by round. Memory is read before the rival takes its own.
     """
     steps = min(steps, bench.epoch_steps)
-    workers = best_workers(bench) if versus else None
+    evaluation = median(bench.evaluation_seconds() for _ in range(_ROUNDS))
+    bookkeeping, latency = bench.bookkeeping_seconds(), bench.latency_milliseconds()
+    memory = machine.peak_memory_mib(bench.runtime.torch_device)
+    rival = None if prepare is None else prepare(bench)
     ours: list[dict[str, float]] = []
     theirs: list[float] = []
     for _ in range(_ROUNDS):
         ours.append(bench.epoch_parts(steps))
-        if workers is not None:
-            theirs.append(_their_speed(bench, steps, workers))
-    images = bench.epoch_steps * bench.recipe.batch_size
-    speeds = [images / sum(parts.values()) for parts in ours]
-    seconds = {part: median(parts[part] for parts in ours) for part in ("input", "step")} | {
-        "evaluation": median(bench.evaluation_seconds() for _ in range(_ROUNDS)),
-        "bookkeeping": bench.bookkeeping_seconds(),
-    }
-    report = {
+        if rival is not None:
+            theirs.append(rival.images_per_second(steps))
+    speeds = [bench.epoch_images / sum(parts.values()) for parts in ours]
+    seconds = {part: median(parts[part] for parts in ours) for part in ("input", "step")}
+    seconds |= {"evaluation": evaluation, "bookkeeping": bookkeeping}
+    return {
         "model": bench.entry.name,
         "batch_size": bench.recipe.batch_size,
         "steps": steps,
         "images_per_second": median(speeds),
-        "evaluation_images_per_second": len(bench.test.images) / seconds["evaluation"],
-        "latency_ms": bench.latency_milliseconds(),
+        "evaluation_images_per_second": len(bench.test.images) / evaluation,
+        "latency_ms": latency,
         "warmup_seconds": bench.warmup_seconds,
         "epoch_seconds": seconds,
         "shares": {part: value / sum(seconds.values()) for part, value in seconds.items()},
         "limit": machine_limit(bench, seconds["step"]),
-        **machine.peak_memory_mib(bench.runtime.torch_device),
+        **memory,
+        **({} if rival is None else _beside(rival, speeds, theirs)),
     }
-    if workers is None:
-        return report
-    ratios = [a / b for a, b in zip(speeds, theirs, strict=True)]
-    return report | {
-        "baseline_images_per_second": median(theirs),
-        "baseline_workers": workers,
+
+
+def _beside(rival: Rival, ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "versus": rival.name,
+        f"{rival.name}_images_per_second": median(theirs),
+        **rival.facts,
         "ratio": median(ratios),
         "ratios": ratios,
     }
@@ -181,8 +197,7 @@ def machine_limit(bench: Bench, step_seconds: float) -> dict[str, Any]:
     gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
     mult_adds = audit(bench.entry, bench.recipe.model_args).mult_adds
     taught = bench.teacher_mult_adds
-    images = bench.epoch_steps * bench.recipe.batch_size
-    floor = limits.floor_seconds(mult_adds, taught, images, gflops)
+    floor = limits.floor_seconds(mult_adds, taught, bench.epoch_images, gflops)
     return {
         "precision": bench.runtime.precision,
         "matmul_gflops": gflops,
@@ -191,15 +206,3 @@ def machine_limit(bench: Bench, step_seconds: float) -> dict[str, Any]:
         "floor_seconds": floor,
         "share": floor / step_seconds,
     }
-
-
-def best_workers(bench: Bench) -> int:
-    """Return the DataLoader worker count that serves the user's pipeline best here."""
-    trials = {workers: _their_speed(bench, 15, workers) for workers in _WORKERS}
-    return max(trials, key=lambda workers: trials[workers])
-
-
-def _their_speed(bench: Bench, steps: int, workers: int) -> float:
-    return pil.images_per_second(
-        bench.entry, bench.training, bench.runtime, steps=steps, workers=workers
-    )

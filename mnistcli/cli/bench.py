@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -18,7 +19,7 @@ _EXAMPLES = """
 
     mnistcli bench
 
-    mnistcli bench v3 --versus baseline
+    mnistcli bench --recipe plain/v3 --versus torch
 
     mnistcli bench v3 --versus baseline --json | jq .ratio
 """
@@ -47,9 +48,10 @@ def bench(
         ),
     ] = None,
     versus: Annotated[
-        Literal["baseline"] | None,
+        Literal["baseline", "torch"] | None,
         typer.Option(
-            help="Time the user's own pipeline (PIL, DataLoader, Adam) beside ours, in turn.",
+            help="Time beside ours, in turn: the user's own pipeline (PIL, DataLoader, Adam), or "
+            "plain/v3 as a competent loop in PyTorch alone, by torch.compile where that is faster.",
             show_default="ours alone",
         ),
     ] = None,
@@ -75,6 +77,7 @@ def bench(
     name = recipe or (model if model in MODELS else "v3")
     asked = recipes.load(name, model=model)
     entry = resolve(asked.model)
+    from mnistcli.bench import rivals
     from mnistcli.bench.growth import growth as grow
     from mnistcli.bench.measure import Bench, measure
     from mnistcli.data import mnist
@@ -88,7 +91,10 @@ def bench(
     teacher = open_teacher(asked, dataset.hashes, chosen)
     taught = None if teacher is None else (teacher.model, teacher.mult_adds)
     timed = Bench(entry, asked, chosen, dataset, taught)
-    report = measure(timed, steps=steps, versus=versus is not None)
+    beside = None
+    if versus is not None:
+        beside = partial(rivals.prepare, name=versus, compile=compile != "off")
+    report = measure(timed, steps=steps, prepare=beside)
     if growth:
         report["growth"] = grow(timed)
     where = {"recipe": name, "runtime": chosen.to_dict(), "versions": state.versions()}

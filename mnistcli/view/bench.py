@@ -28,6 +28,8 @@ _COLUMNS = [
     Column("images_per_second", "train img/s", _rate, _plain_rate),
     Column("evaluation_images_per_second", "evaluate img/s", _rate, _plain_rate, rank=2),
     Column("baseline_images_per_second", "user's img/s", _rate, _plain_rate, rank=3),
+    Column("torch_images_per_second", "PyTorch loop img/s", _rate, _plain_rate, rank=3),
+    Column("torch_mode", "torch.compile", left=True, rank=7),
     Column("ratio", "ratio", _times, "{:.2f}".format),
     Column("latency_median_ms", "latency ms", _ms, _ms, rank=6),
     Column("latency_p95_ms", "p95 ms", _ms, _ms, rank=6),
