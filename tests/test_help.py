@@ -109,6 +109,32 @@ def test_a_path_behind_an_equals_sign_goes_home(cli: Cli, monkeypatch: pytest.Mo
     assert "'/nowhere/r.yaml'" in cli("train", "--recipe=~/r.yaml").stderr
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate v1 --data-dir={} --out=~/x/y --predictions=~/x/y",
+        "compare v1 --plot=~/x/y",
+        "compare --baseline=~/x/y",
+        "compare ~/x/*",
+        "report v1 --out=~/x/y",
+        "report --update=~/x/y",
+        "report v1 --svg=~/x/y",
+        "bench --recipe=~/x/y",
+        "predict ~/x/y a.png",
+        "predict v1 ~/x/y",
+        "summary ~/x/y.py:f",
+        "bench ~/x/y.py:f",
+    ],
+)
+def test_every_path_goes_home(
+    line: str, cli: Cli, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/nowhere")
+    done = cli(*line.format(tiny_data).split())
+    assert done.returncode != 0
+    assert "/nowhere/x" in done.stderr or "--svg draws one run" in done.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_the_shared_options(command: str, cli: Cli) -> None:
     text = cli(command, "--help").stdout

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -184,8 +185,10 @@ def _explain(error: Exception | Interrupted, command: str) -> MnistcliError | In
         case RuntimeError() if _is_out_of_memory(error):
             first = str(error).partition("\n")[0]
             return EnvironmentFault(f"out of memory: {first}", hint="lower --batch-size")
-        case OSError(strerror=str(reason)):
-            return EnvironmentFault(reason, where=str(error.filename or ""))
+        case OSError(strerror=str(reason), filename=place):
+            missing = isinstance(error, PermissionError) and place is not None
+            hint = f"see who may: ls -ld {shlex.quote(str(place))}" if missing else ""
+            return EnvironmentFault(reason, where=str(place or ""), hint=hint)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return MnistcliError(what, hint="run it again with --traceback")
 

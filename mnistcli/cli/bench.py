@@ -37,6 +37,7 @@ def bench(
             help="What to time.",
             autocompletion=options.complete_models,
             show_default="the recipe's, else v3",
+            callback=options.at_home,
         ),
     ] = None,
     recipe: Annotated[
@@ -45,6 +46,7 @@ def bench(
             help="Packaged name (plain/v3) or YAML file.",
             autocompletion=options.complete_recipes,
             show_default="the model's own",
+            callback=options.at_home,
         ),
     ] = None,
     versus: Annotated[

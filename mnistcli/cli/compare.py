@@ -54,6 +54,7 @@ def compare(
             help="Take differences against this recipe or run.",
             autocompletion=options.complete_references,
             show_default="none",
+            callback=options.at_home,
         ),
     ] = None,
     style: Annotated[
@@ -65,6 +66,8 @@ def compare(
             metavar="FILE.png",
             help="Draw accuracy against parameters, with published networks, and the epochs.",
             show_default="not drawn",
+            callback=options.at_home,
+            readable=False,
         ),
     ] = None,
     margin: Annotated[

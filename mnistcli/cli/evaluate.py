@@ -39,7 +39,11 @@ def evaluate(
     predictions: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.csv", help="Write one row a picture.", show_default="not written"
+            metavar="FILE.csv",
+            help="Write one row per picture.",
+            show_default="not written",
+            callback=options.at_home,
+            readable=False,
         ),
     ] = None,
     out: Annotated[
@@ -48,6 +52,8 @@ def evaluate(
             metavar="DIR",
             help="Draw confusion.png and misclassified.png into this folder.",
             show_default="not drawn",
+            callback=options.at_home,
+            readable=False,
         ),
     ] = None,
     device: options.Device = "auto",

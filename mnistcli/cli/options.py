@@ -24,7 +24,9 @@ _MOST_RUNS = 100
 
 
 def at_home(value: Any) -> Any:
-    """Read `~/` as the home folder where the shell does not: in `--out=~/x`."""
+    """Read `~/` as the home folder where the shell does not: in `--out=~/x` and `'~/runs/*'`."""
+    if isinstance(value, list):
+        return [at_home(one) for one in value]
     text = str(value)
     return type(value)(os.path.expanduser(text)) if text.startswith("~/") else value
 
@@ -82,6 +84,7 @@ References = Annotated[
         help="A model or recipe with published records, or run folders.",
         autocompletion=complete_references,
         show_default="all registered models from their records",
+        callback=at_home,
     ),
 ]
 Checkpoint = Annotated[
@@ -90,6 +93,7 @@ Checkpoint = Annotated[
         metavar="CHECKPOINT|MODEL",
         help="A checkpoint file, a run folder, or a model's name: its reference weights.",
         autocompletion=complete_trained,
+        callback=at_home,
     ),
 ]
 OwnCode = Annotated[
@@ -159,6 +163,7 @@ DataDir = Annotated[
         "MNIST's teacher stays out.",
         show_default="the packaged MNIST",
         callback=at_home,
+        readable=False,
         rich_help_panel=_MACHINE,
     ),
 ]

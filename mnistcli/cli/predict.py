@@ -35,6 +35,8 @@ def predict(
         typer.Argument(
             metavar="IMAGE",
             help="Pictures of one digit each: PNG, JPEG, GIF, BMP, TIFF, WebP or PPM, of any size.",
+            callback=options.at_home,
+            readable=False,
         ),
     ],
     model: options.OwnCode = None,

@@ -10,7 +10,7 @@ import typer
 
 from mnistcli import recipe as recipes
 from mnistcli.cli import options
-from mnistcli.errors import UsageError
+from mnistcli.errors import ArtifactError, NotReadable, UsageError
 from mnistcli.files import write_where_named
 from mnistcli.results.comparison import rows
 from mnistcli.results.gather import gather
@@ -44,6 +44,8 @@ def report(
             metavar="FILE.md",
             help="Write it there; links to pictures are relative to it.",
             show_default="stdout",
+            callback=options.at_home,
+            readable=False,
         ),
     ] = None,
     readme: Annotated[
@@ -53,6 +55,8 @@ def report(
             metavar="FILE.md",
             help="Renew the results between their two markers in a file, as in README.md.",
             show_default="none",
+            callback=options.at_home,
+            readable=False,
         ),
     ] = None,
     svg: Annotated[
@@ -61,6 +65,8 @@ def report(
             metavar="FILE.svg",
             help="Draw the terminal in which one run was trained, from its folder.",
             show_default="not drawn",
+            callback=options.at_home,
+            readable=False,
         ),
     ] = None,
     json: options.Json = False,
@@ -117,9 +123,13 @@ def _terminal(results: list[dict[str, Any]]) -> str:
 
 
 def _read(path: Path) -> str:
+    from mnistcli.results import stored
+
     try:
-        return path.read_bytes().decode()  # line endings stay
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"can't read {path}: {error}", hint="--out FILE.md makes a new one"
-        ) from error
+        return stored.read_bytes(path).decode()  # line endings stay
+    except NotReadable:
+        raise
+    except (ArtifactError, UnicodeDecodeError) as error:
+        what = error.what if isinstance(error, ArtifactError) else f"not a text in UTF-8: {error}"
+        hint = "--out FILE.md makes a new one"
+        raise UsageError(what, where=str(path), hint=hint) from error

@@ -42,6 +42,7 @@ def summary(
             help="Registered names, path/net.py:factory or package.module:factory.",
             autocompletion=options.complete_models,
             show_default="all registered models, one row each",
+            callback=options.at_home,
         ),
     ] = None,
     settings: Arguments = [],  # noqa: B006

@@ -85,6 +85,7 @@ def train(
             help="The run's folder; with --seeds their parent.",
             show_default="checkpoints/MODEL/TIME-sSEED",
             callback=options.at_home,
+            readable=False,
             rich_help_panel=_RUN,
         ),
     ] = None,
