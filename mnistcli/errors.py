@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copyreg
+import errno
+import shlex
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +71,12 @@ class ArtifactError(MnistcliError):
     exit_code = 4
 
 
+class NotReadable(ArtifactError):
+    """A file that may be whole, but that this user may not read: nothing takes its place."""
+
+    exit_code = 5
+
+
 class EnvironmentFault(MnistcliError):
     """The machine lacks something: device, disk space, permission, memory, compiler."""
 
@@ -101,6 +109,16 @@ class Interrupted(BaseException):
     def exit_code(self) -> int:
         """128 + the signal's number, as a shell reports it."""
         return 128 + self.signum
+
+
+def not_readable(error: OSError, path: object) -> ArtifactError:
+    """Return what to raise where a file can't be read: the right to is missing, or the file is."""
+    what = f"not readable: {error.strerror or error}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NotReadable(
+            what, where=str(path), hint=f"see who may: ls -ld {shlex.quote(str(path))}"
+        )
+    return ArtifactError(what, where=str(path))
 
 
 def is_of_the_machine(error: BaseException) -> bool:

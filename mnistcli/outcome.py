@@ -14,7 +14,7 @@ from mnistcli.data.mnist import Labelled
 from mnistcli.engine import checkpoint, state
 from mnistcli.engine.evaluate import Evaluation, mistakes
 from mnistcli.engine.run import Run
-from mnistcli.errors import ArtifactError
+from mnistcli.errors import ArtifactError, NotReadable
 from mnistcli.events import EpochMetrics, RunRecorded
 from mnistcli.results import result, runlog, stored
 from mnistcli.results.confusion import confusion
@@ -28,6 +28,8 @@ def believed(plan: Plan, folder: Path, saved: dict[str, Any]) -> dict[str, Any] 
     """
     try:
         record = stored.of_folder(folder)
+    except NotReadable:
+        raise
     except ArtifactError:
         return None
     history = [EpochMetrics(**metrics) for metrics in saved["history"]]

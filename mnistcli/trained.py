@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, runtime
 from mnistcli.engine.evaluate import read
 from mnistcli.engine.runtime import Runtime
-from mnistcli.errors import ArtifactError, UsageError
+from mnistcli.errors import ArtifactError, UsageError, not_readable
 from mnistcli.files import packaged
 from mnistcli.models import own
 from mnistcli.models.registry import MODELS, ModelEntry, build, resolve
@@ -81,6 +81,7 @@ def find(target: str) -> Path:
 
     Raises:
         ArtifactError: there is none.
+        NotReadable: this user may not look.
         UsageError: a registered name is a folder of several runs here.
     """
     folder = os.path.isdir(target)
@@ -88,6 +89,12 @@ def find(target: str) -> Path:
     if os.path.isfile(path) and (folder or target not in MODELS):
         return path
     if target not in MODELS:
+        try:
+            os.stat(path)
+        except PermissionError as error:
+            raise not_readable(error, path) from error
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            pass
         hint = f"a checkpoint file, a run folder, or one of {', '.join(MODELS)}"
         raise ArtifactError(f"no checkpoint for {target!r}", where=str(path), hint=hint)
     if folder and (runs := run_folders(Path(target))):

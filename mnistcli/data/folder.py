@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import IO
 
-from mnistcli.errors import ArtifactError
+from mnistcli.errors import ArtifactError, not_readable
 
 NAMES = tuple(
     f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
@@ -75,7 +75,7 @@ def _entries(place: Path) -> Iterator[str]:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise ArtifactError(f"not readable: {error.strerror}", where=str(place)) from error
+        raise not_readable(error, place) from error
 
 
 def _missing(folder: Path) -> ArtifactError:
@@ -107,7 +107,7 @@ def read(path: Path) -> bytes:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ArtifactError(f"damaged file: {error}", where=str(path)) from error
     except OSError as error:
-        raise ArtifactError(f"not readable: {error.strerror}", where=str(path)) from error
+        raise not_readable(error, path) from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mnistcli.engine import contents
 from mnistcli.engine.archive import MAX_ENTRIES, repack
-from mnistcli.errors import ArtifactError, DivergedError, UsageError
+from mnistcli.errors import ArtifactError, DivergedError, UsageError, not_readable
 from mnistcli.files import write_atomically
 
 FORMAT = 2  # 2: the description of the network, and its arguments in full
@@ -108,7 +108,7 @@ def read_values(path: Path, *, most_bytes: int = MAX_BYTES) -> Any:
             body = file.read(max(0, found.st_size - _TRAILER_BYTES))
             trailer = file.read(_TRAILER_BYTES)
     except OSError as error:
-        raise ArtifactError(f"can't read checkpoint: {error.strerror}", where=str(path)) from error
+        raise not_readable(error, path) from error
     return _parse(body, trailer, where=str(path))
 
 

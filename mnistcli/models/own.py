@@ -60,6 +60,8 @@ def faults(entry: ModelEntry, doing: str, *, hint: str = "") -> Iterator[None]:
 def words(error: BaseException) -> str:
     """Return the first line of an error, with its type where the words alone may not tell it."""
     first = str(getattr(error, "msg", error)).strip().partition("\n")[0]
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
     if first and isinstance(error, OSError | ImportError):
         return first
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

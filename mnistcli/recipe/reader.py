@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from mnistcli import files
-from mnistcli.errors import UsageError, nearest
+from mnistcli.errors import NotReadable, UsageError, nearest, not_readable
 from mnistcli.recipe import kinds
 from mnistcli.recipe.problems import explain
 from mnistcli.recipe.schema import Recipe
@@ -38,6 +38,7 @@ def load(
 
     Raises:
         UsageError: naming every problem at once, with its dotted path and the nearest valid key.
+        NotReadable: this user may not read the file.
     """
     path = find(source)
     values = _parse(path)
@@ -142,7 +143,10 @@ def _parse(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"can't read recipe: {error.strerror}", where=str(path)) from error
+        fault = not_readable(error, path)
+        if isinstance(fault, NotReadable):
+            raise fault from error
+        raise UsageError(f"recipe {fault.what}", where=str(path)) from error
     if len(data) > _MAX_BYTES:
         raise UsageError(f"recipe is larger than {_MAX_BYTES} bytes", where=str(path))
     values = parse_yaml(data, "recipe is not YAML", where=str(path))

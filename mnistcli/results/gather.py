@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mnistcli.errors import ArtifactError, nearest
+from mnistcli.errors import ArtifactError, NotReadable, nearest, not_readable
 from mnistcli.files import packaged
 from mnistcli.models.registry import COMPARED, file_name, known_names
 from mnistcli.results.runlog import run_folders
@@ -137,10 +137,28 @@ def _on_disk(reference: str) -> Found:
                 _lines(path, str(path.resolve()), None if named else found.notices)
             )
             continue
-        inside = _folders([_run_of(path)] if path.suffix == ".pt" else [path])
+        try:
+            inside = _folders([_run_of(path)] if path.suffix == ".pt" else [path])
+        except (OSError, NotReadable) as error:
+            fault = error if isinstance(error, NotReadable) else not_readable(error, path)
+            if named:
+                raise fault from error
+            found.notices.append(f"skipped: {fault}")
+            continue
         found.results.extend(inside.results)
         found.unfinished.extend(inside.unfinished)
+        found.notices.extend(inside.notices)
     return found
+
+
+def _out_of_sight(folder: Path) -> list[str]:
+    """Return a note for each folder inside one that this user may not look into."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        closed = sorted(one.path for one in entries
+                        if one.is_dir() and not os.access(one.path, os.R_OK | os.X_OK))  # fmt: skip
+    return [f"skipped: not readable, {path}" for path in closed]
 
 
 def _runs_of(reference: str) -> Found:
@@ -184,9 +202,14 @@ def _folders(paths: Iterable[Path]) -> Found:
             try:
                 result = stored.of_folder(folder)
                 found.results.append(result | {"run": str(folder), "origin": origin})
+            except NotReadable as fault:
+                if is_run:
+                    raise
+                found.notices.append(f"skipped: {fault}")
             except ArtifactError as fault:
                 known = os.path.lexists(folder / "result.json")
                 found.unfinished.append(why_unfinished(folder, origin, fault if known else None))
         if not is_run:
+            found.notices.extend(_out_of_sight(path))
             found.unfinished.extend(never_started(path, origin))
     return found

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mnistcli import recipe as recipes
 from mnistcli.engine import checkpoint
 from mnistcli.engine.state import versions
-from mnistcli.errors import ArtifactError, UsageError
+from mnistcli.errors import ArtifactError, NotReadable, UsageError
 from mnistcli.events import Emit, Notice
 from mnistcli.files import bring_back_previous, previous_of, remove_stale
 from mnistcli.models.registry import MODELS, file_name
@@ -101,6 +101,8 @@ def read_run(folder: Path, emit: Emit, *, own: bool = False) -> tuple[Path, dict
         return None
     try:
         return last, _resumable(last, bound)
+    except NotReadable:
+        raise
     except ArtifactError as error:
         if not previous.exists():
             raise

@@ -12,7 +12,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mnistcli.engine.history import MOST_EPOCHS
-from mnistcli.errors import ArtifactError, DivergedError, EnvironmentFault, Interrupted
+from mnistcli.errors import (
+    ArtifactError,
+    DivergedError,
+    EnvironmentFault,
+    Interrupted,
+    NotReadable,
+)
 from mnistcli.results import result, runlog, stored
 
 SCHEMA = 1
@@ -85,12 +91,18 @@ def env_file(folder: Path) -> Path:
 
 
 def read(folder: Path) -> list[Session] | None:
-    """Return a run's sessions, the earliest first; None where there are no readable ones."""
+    """Return a run's sessions, the earliest first; None where there are none or no valid ones.
+
+    Raises:
+        NotReadable: this user may not read them.
+    """
     try:
         document = stored.read_object(env_file(folder), most_bytes=_MOST_BYTES)
         if "sessions" in document:
             return _File.model_validate(document).sessions
         flat = _Flat.model_validate(document)
+    except NotReadable:
+        raise
     except (ArtifactError, ValidationError):
         return None
     keys = ("platform", "cpus", "commit")

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mnistcli.engine.history import first_problem
-from mnistcli.errors import ArtifactError, BusyError, DivergedError, UsageError
+from mnistcli.errors import ArtifactError, BusyError, DivergedError, NotReadable, UsageError
 from mnistcli.results import goal, result, runlog, stored
 from mnistcli.results.goal import Limits
 
@@ -128,7 +128,7 @@ def begin(folder: Path, head: Document, runs: Mapping[int, Path], *, resume: boo
     Raises:
         UsageError: the folder holds another set or a run, and is not to be resumed.
     """
-    document = known(folder)
+    document = _here(folder)
     _refuse_foreign(folder, document, runs)
     if document is not None and all(document[key] == value for key, value in head.items()):
         return document | {"exit_code": None, "rows": [*filter(_is_final, document["rows"])]}
@@ -145,6 +145,16 @@ def begin(folder: Path, head: Document, runs: Mapping[int, Path], *, resume: boo
     document = {"schema": SCHEMA, **head, "elsewhere": outside, "exit_code": None, "rows": []}
     runlog.write_json(set_file(folder), document)
     return document
+
+
+def _here(folder: Path) -> Document | None:
+    """Return what `known` does; but a record that this user may not read is an error."""
+    try:
+        return read(folder)
+    except NotReadable:
+        raise
+    except ArtifactError:
+        return None
 
 
 def _refuse_foreign(folder: Path, document: Document | None, runs: Mapping[int, Path]) -> None:

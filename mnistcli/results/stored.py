@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mnistcli import recipe as recipes
 from mnistcli.engine.history import MOST_PICTURES, first_problem
-from mnistcli.errors import ArtifactError, UsageError
+from mnistcli.errors import ArtifactError, UsageError, not_readable
 from mnistcli.events import Split
 from mnistcli.recipe import Recipe
 from mnistcli.results.result import follows_test
@@ -128,7 +128,8 @@ def read_bytes(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
     """Return the bytes of a regular file; a pipe is not waited for, a device not read.
 
     Raises:
-        ArtifactError: missing, unreadable, no regular file, or too large.
+        ArtifactError: missing, no regular file, or too large.
+        NotReadable: this user may not read it.
     """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
@@ -136,8 +137,10 @@ def read_bytes(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
             if not stat.S_ISREG(found.st_mode):
                 refuse("not a regular file", path)
             data = b"" if found.st_size > most_bytes else file.read(most_bytes + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        refuse(getattr(error, "strerror", None) or str(error), path)
+    except OSError as error:
+        raise not_readable(error, path) from None
+    except ValueError as error:  # a NUL in the name
+        refuse(str(error), path)
     if max(found.st_size, len(data)) > most_bytes:
         refuse(f"larger than {most_bytes} bytes", path)
     return data

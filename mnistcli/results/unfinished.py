@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mnistcli import recipe as recipes
-from mnistcli.errors import ArtifactError, DivergedError, UsageError
+from mnistcli.errors import ArtifactError, DivergedError, NotReadable, UsageError
 from mnistcli.models.registry import MODELS
 from mnistcli.results import runlog, sessions, setlog
 from mnistcli.results.lock import is_held
@@ -28,7 +28,7 @@ def why_unfinished(folder: Path, origin: str, fault: ArtifactError | None = None
     one: Unfinished = {"run": str(folder), "origin": origin, "failed": False}
     try:
         recipe = recipes.load(str(file))
-    except UsageError as error:
+    except (UsageError, NotReadable) as error:
         known = {"model": "", "recipe": "", "recipe_digest": "", "seed": None, "resume": ""}
         return one | known | {"why": str(fault or error)}
     row = _row_of_set(folder, recipe.seed)
@@ -83,7 +83,10 @@ def _row_of_set(folder: Path, seed: int) -> dict[str, Any]:
 
 def _last_outcome(folder: Path) -> str:
     """Return how the last process that trained the run ended, where it could still say so."""
-    log = sessions.read(folder)
+    try:
+        log = sessions.read(folder)
+    except NotReadable:
+        return ""
     return (log[-1].outcome or "") if log else ""
 
 
