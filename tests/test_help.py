@@ -49,6 +49,32 @@ def test_help_fits_80_columns_and_begins_with_a_verb(
     assert first[0] in verbs.split()
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_row_35_help_is_whole_in_every_encoding(command: str) -> None:
+    pages = []
+    for encoding in ("utf-8", "latin-1", "ascii"):
+        names = {"PYTHONIOENCODING": encoding, "COLUMNS": "80", "LC_ALL": "C"}
+        process = spawn(*command.split(), "--help", text=False, env=os.environ | names)
+        out, err = process.communicate()
+        assert (process.returncode, err) == (0, b"")
+        page = out.decode(encoding)
+        assert max(map(len, page.splitlines())) <= 80
+        pages.append([word for word in page.split() if word.isascii() and word.isalnum()])
+    assert len(pages[0]) > 60
+    assert pages[0] == pages[1] == pages[2]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_cell_of_help_is_cut(command: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands on a page of 80 columns, line by line, is what stands on a wide one."""
+    pages = []
+    for columns in ("80", "300"):
+        monkeypatch.setenv("COLUMNS", columns)
+        page = cli(command, "--help").stdout.partition(" Examples")[0]
+        pages.append(sorted(re.sub(r"[│─╭╮╰╯]", " ", page).split()))
+    assert pages[0] == pages[1]
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -34,7 +34,8 @@ def bench(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="What to time.",
+            metavar="MODEL",
+            help="The network to time.",
             autocompletion=options.complete_models,
             show_default="the recipe's, else v3",
             callback=options.at_home,
@@ -52,19 +53,17 @@ def bench(
     versus: Annotated[
         Literal["baseline", "torch"] | None,
         typer.Option(
-            help="Time beside ours, in turn: the user's own pipeline (PIL, DataLoader, Adam), or "
-            "plain/v3 as a competent loop in PyTorch alone, by torch.compile where that is faster.",
+            help="Also time, in turn with ours: the original pipeline (PIL, DataLoader, Adam), or "
+            "plain/v3 as a good loop in PyTorch alone, with torch.compile where that is faster.",
             show_default="ours alone",
         ),
     ] = None,
     growth: Annotated[
         bool,
-        typer.Option(
-            "--growth", help="Train an epoch of 10, 60 and 240 thousand pictures each as well."
-        ),
+        typer.Option("--growth", help="Also train an epoch of 10, 60 and 240 thousand pictures."),
     ] = False,
     steps: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Batches a round; three rounds.")
+        int, typer.Option(min=1, max=100_000, help="Batches per round; there are three rounds.")
     ] = 100,
     device: options.Device = "auto",
     precision: options.Precision = "auto",

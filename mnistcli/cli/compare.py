@@ -51,20 +51,20 @@ def compare(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="Take differences against this recipe or run.",
+            help="Show differences from this recipe or run.",
             autocompletion=options.complete_references,
             show_default="none",
             callback=options.at_home,
         ),
     ] = None,
     style: Annotated[
-        Literal["table", "md", "csv"], typer.Option("--format", help="Drawn, Markdown or CSV.")
+        Literal["table", "md", "csv"], typer.Option("--format", help="A table, Markdown or CSV.")
     ] = "table",
     plot: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.png",
-            help="Draw accuracy against parameters, with published networks, and the epochs.",
+            help="Draw accuracy against parameters, beside published networks, and by epoch.",
             show_default="not drawn",
             callback=options.at_home,
             readable=False,
@@ -72,27 +72,33 @@ def compare(
     ] = None,
     margin: Annotated[
         float,
-        typer.Option(min=0, max=100, help="Call rows tied inside so many points of the leader."),
+        typer.Option(
+            min=0,
+            max=100,
+            help="Call a row tied if it lies within this many percentage points of the leader.",
+        ),
     ] = 0.05,
     train: Annotated[
         bool,
         typer.Option(
             "--train",
-            help="Train the seeds of models and recipes that no record or run has.",
+            help="Train the seeds for which there is no record and no run yet.",
             rich_help_panel=_TRAINING,
         ),
     ] = False,
     seeds: Annotated[
         str | None,
         typer.Option(
-            help="Wanted seeds: 0-4 or 0,3,7.",
+            help="The seeds to have: 0-4 or 0,3,7.",
             show_default="the recipe's",
             rich_help_panel=_TRAINING,
         ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Wanted epochs.", show_default="the recipe's", rich_help_panel=_TRAINING),
+        typer.Option(
+            help="Epochs per run.", show_default="the recipe's", rich_help_panel=_TRAINING
+        ),
     ] = None,
     device: options.Device = "auto",
     data_dir: options.DataDir = None,

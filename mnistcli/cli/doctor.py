@@ -35,7 +35,7 @@ def doctor(
         typer.Option(
             "--require",
             metavar="CHECK",
-            help=f"Exit 5 unless this is here: {', '.join(REQUIRABLE)}. Repeatable.",
+            help=f"Exit with 5 unless this is available: {', '.join(REQUIRABLE)}. Repeatable.",
             autocompletion=options.completion(REQUIRABLE),
             show_default="none",
         ),
@@ -47,7 +47,7 @@ def doctor(
     progress: options.ProgressMode = "auto",
     traceback: options.Traceback = False,
 ) -> None:
-    """Check devices, compiler, data, disk and terminal; fit for pasting into an issue."""
+    """Check devices, compiler, data, disk and terminal; for bug reports."""
     for name in require:
         if name not in REQUIRABLE:
             hint = nearest(name, REQUIRABLE)

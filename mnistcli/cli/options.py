@@ -81,7 +81,7 @@ References = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="MODEL|RECIPE|RUN|GLOB",
-        help="A model or recipe with published records, or run folders.",
+        help="Models or recipes with published results, or run folders.",
         autocompletion=complete_references,
         show_default="all registered models from their records",
         callback=at_home,
@@ -91,7 +91,7 @@ Checkpoint = Annotated[
     str,
     typer.Argument(
         metavar="CHECKPOINT|MODEL",
-        help="A checkpoint file, a run folder, or a model's name: its reference weights.",
+        help="A checkpoint file, a run folder, or the name of a model with packaged weights.",
         autocompletion=complete_trained,
         callback=at_home,
     ),
@@ -99,7 +99,7 @@ Checkpoint = Annotated[
 OwnCode = Annotated[
     str | None,
     typer.Option(
-        help="The code of an own network: path/net.py:factory.",
+        help="The code of your own network: path/net.py:factory.",
         show_default="the checkpoint's",
         callback=at_home,
     ),
@@ -118,14 +118,14 @@ ProgressMode = Annotated[
     typer.Option(
         "--progress",
         envvar="MNISTCLI_PROGRESS",
-        help="Draw on a terminal, write plain lines, or neither.",
+        help="Draw live on a terminal, write plain lines, or show no progress.",
         rich_help_panel=_OUTPUT,
     ),
 ]
 Traceback = Annotated[
     bool,
     typer.Option(
-        "--traceback", help="Show Python's traceback of an error.", rich_help_panel=_OUTPUT
+        "--traceback", help="Show the Python traceback of an error.", rich_help_panel=_OUTPUT
     ),
 ]
 Require = Annotated[
@@ -133,24 +133,30 @@ Require = Annotated[
     typer.Option(
         "--require",
         metavar="GATE",
-        help=f"Exit 3 unless this gate passes: {', '.join(GATES)}. Repeatable.",
+        help=f"Exit with 3 unless this gate passes: {', '.join(GATES)}. Repeatable.",
         autocompletion=completion(GATES),
         show_default="none",
         rich_help_panel=_GATES,
     ),
 ]
 MaxParams = Annotated[
-    int, typer.Option(min=1, help="Parameters must be fewer than this.", rich_help_panel=_GATES)
+    int,
+    typer.Option(
+        min=1,
+        help="The network must have fewer parameters than this.",
+        rich_help_panel=_GATES,
+    ),
 ]
 MaxEpochs = Annotated[
-    int, typer.Option(min=1, help="Epochs may be at most this many.", rich_help_panel=_GATES)
+    int,
+    typer.Option(min=1, help="The run must have at most this many epochs.", rich_help_panel=_GATES),
 ]
 Target = Annotated[
     float,
     typer.Option(
         min=0,
         max=100,
-        help="Accuracy must be above, in percent.",
+        help="The accuracy must be above this, in percent.",
         callback=_in_percent,
         rich_help_panel=_GATES,
     ),
@@ -159,8 +165,8 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         envvar="MNISTCLI_DATA_DIR",
-        help="Read four IDX files (plain or .gz) from this folder, or from torchvision's root; "
-        "MNIST's teacher stays out.",
+        help="A folder with four IDX files (plain or .gz), or torchvision's root. MNIST's own "
+        "teacher is not used with it.",
         show_default="the packaged MNIST",
         callback=at_home,
         readable=False,
@@ -170,14 +176,16 @@ DataDir = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        envvar="MNISTCLI_DEVICE", help="auto, cpu, cuda or cuda:N.", rich_help_panel=_MACHINE
+        envvar="MNISTCLI_DEVICE",
+        help="Where to compute: auto, cpu, cuda or cuda:N.",
+        rich_help_panel=_MACHINE,
     ),
 ]
 Plots = Annotated[
     bool,
     typer.Option(
         "--plots/--no-plots",
-        help="Draw curves, confusion and misread digits as PNG.",
+        help="Draw curves, confusion matrix and misclassified digits as PNG files.",
         rich_help_panel="Run folder",
     ),
 ]
@@ -185,18 +193,18 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Check everything, say what would be done, and do none of it.",
+        help="Check everything and say what would be done, without doing it.",
         rich_help_panel="Run folder",
     ),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option(help="Arithmetic of the training step.", rich_help_panel=_MACHINE),
+    typer.Option(help="Number format of the training steps.", rich_help_panel=_MACHINE),
 ]
 Compile = Annotated[
     Literal["auto", "on", "off"],
     typer.Option(
-        help="Kernels of our own on the CPU, a recorded graph on CUDA; auto where it pays.",
+        help="Compiled kernels on the CPU, a recorded graph on CUDA; auto: where it saves time.",
         rich_help_panel=_MACHINE,
     ),
 ]
@@ -205,8 +213,9 @@ Threads = Annotated[
     typer.Option(
         min=1,
         max=1024,
-        help="CPU threads, of each process. A run's bits depend on them: name them to repeat one.",
-        show_default="one a core that is free at the start; of several processes, a share",
+        help="CPU threads per process. The exact result depends on them: to repeat a run, give the "
+        "same number.",
+        show_default="one per core that is free at the start, divided among the processes",
         rich_help_panel=_MACHINE,
     ),
 ]

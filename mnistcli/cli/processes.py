@@ -24,7 +24,7 @@ Jobs = Annotated[
     typer.Option(
         min=1,
         max=1024,
-        help="Share out the seeds among so many processes of this machine, and its cores.",
+        help="Train the seeds in this many processes, which share this machine's cores.",
         show_default="one process",
         rich_help_panel=_PANEL,
     ),
@@ -33,7 +33,7 @@ MaxRestarts = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Start the processes of --jobs again so often after one of them died.",
+        help="How often to start the processes of --jobs again after one of them died.",
         show_default="3",
         rich_help_panel=_PANEL,
     ),
@@ -41,7 +41,7 @@ MaxRestarts = Annotated[
 Parallel = Annotated[
     Literal["runs", "data"],
     typer.Option(
-        help="Share out whole runs, or each batch of a run (DDP; eager on CUDA), among the "
+        help="Divide whole runs, or each batch of one run (DDP; eager on CUDA), among the "
         "processes of --jobs or torchrun.",
         rich_help_panel=_PANEL,
     ),

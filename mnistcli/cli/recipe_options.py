@@ -34,12 +34,16 @@ Model = Annotated[
 Epochs = Annotated[
     int | None,
     typer.Option(
-        help="Passes over the pictures.", show_default="the recipe's", rich_help_panel=_RECIPE
+        help="Passes over the training pictures.",
+        show_default="the recipe's",
+        rich_help_panel=_RECIPE,
     ),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(help="Pictures a step.", show_default="the recipe's", rich_help_panel=_RECIPE),
+    typer.Option(
+        help="Pictures per training step.", show_default="the recipe's", rich_help_panel=_RECIPE
+    ),
 ]
 Lr = Annotated[
     float | None,
@@ -61,9 +65,9 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change any recipe value; repeatable. A new optim.name or schedule.name keeps the "
-        "values that both kinds have, except lr and weight_decay; the rest are the new kind's "
-        "defaults.",
+        help="Change a value of the recipe; repeatable. With a new optim.name or schedule.name, "
+        "values that both kinds have stay, except lr and weight_decay; all others become the "
+        "new kind's defaults.",
         show_default="none",
         rich_help_panel=_RECIPE,
     ),
@@ -82,7 +86,8 @@ Val = Annotated[
     bool,
     typer.Option(
         "--val",
-        help="Train on 50,000, evaluate on 10,000 held out; read no test picture.",
+        help="Train on 50,000 pictures and evaluate on the 10,000 held out; no test picture is "
+        "read.",
         rich_help_panel=_RECIPE,
     ),
 ]
@@ -90,7 +95,7 @@ Teacher = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|RUN",
-        help="Learn from this network's answers beside the labels.",
+        help="Learn from this network's answers too (distillation).",
         show_default="the recipe's",
         callback=options.at_home,
         rich_help_panel=_RECIPE,
@@ -98,12 +103,12 @@ Teacher = Annotated[
 ]
 NoTeacher = Annotated[
     bool,
-    typer.Option("--no-teacher", help="Learn from the labels alone.", rich_help_panel=_RECIPE),
+    typer.Option("--no-teacher", help="Learn from the labels only.", rich_help_panel=_RECIPE),
 ]
 Patience = Annotated[
     int | None,
     typer.Option(
-        help="Stop after so many epochs without a better one; needs --val.",
+        help="Stop after this many epochs without improvement; needs --val.",
         show_default="off",
         rich_help_panel=_RECIPE,
     ),

@@ -42,7 +42,7 @@ def report(
         Path | None,
         typer.Option(
             metavar="FILE.md",
-            help="Write it there; links to pictures are relative to it.",
+            help="Write the report to this file; its links to pictures are relative.",
             show_default="stdout",
             callback=options.at_home,
             readable=False,
@@ -53,7 +53,7 @@ def report(
         typer.Option(
             "--update",
             metavar="FILE.md",
-            help="Renew the results between their two markers in a file, as in README.md.",
+            help="Replace the results between the two markers in this file, as in README.md.",
             show_default="none",
             callback=options.at_home,
             readable=False,
@@ -63,7 +63,7 @@ def report(
         Path | None,
         typer.Option(
             metavar="FILE.svg",
-            help="Draw the terminal in which one run was trained, from its folder.",
+            help="Draw the training of one run as a terminal shows it, from the run's folder.",
             show_default="not drawn",
             callback=options.at_home,
             readable=False,

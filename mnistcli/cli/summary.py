@@ -51,7 +51,7 @@ def summary(
         typer.Option(
             "--require",
             metavar="params",
-            help="Exit 3 unless every network is inside the budget; the other gates need a run.",
+            help="Exit with 3 unless every network is inside the budget; other gates need a run.",
             show_default="none",
             rich_help_panel="Gates",
         ),

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 _RUN = "Run folder"
 _EXAMPLES = """
 **Under torchrun** (`torchrun --nproc-per-node 8 -m mnistcli train --seeds 0-29 --out DIR …`) the
-processes share out the runs and go on with them after a restart. torchrun itself returns 0 when all
-runs are over and 1 when a process failed: the set's own exit code is in DIR/set.json.
+processes divide the runs among themselves and continue them after a restart. torchrun itself
+returns 0 when all runs have ended and 1 when a process failed: the set's own exit code is in
+DIR/set.json.
 
 **Examples**
 
@@ -69,12 +70,12 @@ def train(
     print_recipe: given.PrintRecipe = False,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the run.", show_default="the recipe's", rich_help_panel=_RUN),
+        typer.Option(help="The run's seed.", show_default="the recipe's", rich_help_panel=_RUN),
     ] = None,
     seeds: Annotated[
         str | None,
         typer.Option(
-            help="Several runs, 0-4 or 0,3,7; one that diverges does not end the others.",
+            help="Train several seeds: 0-4 or 0,3,7. If one diverges, the others go on.",
             show_default="one run",
             rich_help_panel=_RUN,
         ),
@@ -82,7 +83,7 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The run's folder; with --seeds their parent.",
+            help="The run's folder; with --seeds, the folder that holds the runs.",
             show_default="checkpoints/MODEL/TIME-sSEED",
             callback=options.at_home,
             readable=False,
@@ -93,7 +94,7 @@ def train(
         str | None,
         typer.Option(
             metavar="auto|PATH",
-            help="Continue the matching run, or the run in a folder.",
+            help="Continue the run that matches this line (auto), or the run in this folder.",
             autocompletion=options.complete_resume,
             show_default="off",
             callback=options.at_home,

@@ -58,9 +58,11 @@ def own_style() -> Iterator[None]:
     try:
         import matplotlib
     except (ImportError, OSError, ValueError) as error:  # a matplotlibrc that is no text, too
-        raise EnvironmentFault(
-            f"can't draw a picture: {error}", hint="pip install matplotlib"
-        ) from error
+        missing = isinstance(error, ImportError)
+        hint = (
+            "pip install matplotlib" if missing else "let TMPDIR name a folder that can be written"
+        )
+        raise EnvironmentFault(f"can't draw a picture: {error}", hint=hint) from error
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         yield
