@@ -160,6 +160,16 @@ def test_row_4_ctrl_c_saves_and_is_resumed(runs: Runs, tmp_path: Path) -> None:
     resume(child, runs, run)
 
 
+def test_a_quiet_run_answers_a_signal_by_its_error_alone(runs: Runs, tmp_path: Path) -> None:
+    marker = tmp_path / "here"
+    place = ("wait_in", "mnistcli.engine.step:train_step", marker, 5)
+    child = runs.start(tmp_path / "run", "--quiet", sabotage=place)
+    child.until(marker.exists)
+    child.signal(signal.SIGINT)
+    assert child.wait() == 130, child.err
+    assert [line.partition(":")[0] for line in child.err.splitlines()] == ["error", "hint"]
+
+
 @pytest.mark.parametrize(
     "sabotage",
     [

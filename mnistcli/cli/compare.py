@@ -174,7 +174,9 @@ def _trained(reference: str, wanted: Wanted) -> list[dict[str, Any]]:
 
     try:
         with view:
-            found = complete(plan, Outside(sink(view, plots=True), signals.flag))
+            found = complete(
+                plan, Outside(sink(view, plots=True, quiet=output.quiet), signals.flag)
+            )
         signals.flag.deferred = False
         if (signum := signals.flag()) is not None:
             raise Interrupted(signum, what="stopped, all epochs saved")

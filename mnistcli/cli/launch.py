@@ -48,7 +48,7 @@ def run_rank(plan: Plan, output: Output, *, plots: bool) -> None:
     view = _view(plan, output) if place.leads else None
 
     writes = place.leads or plan.parallel == "runs"
-    emit = sink(view, plots=plots) if writes else defer
+    emit = sink(view, plots=plots, quiet=output.quiet) if writes else defer
 
     try:
         with view or nullcontext():
@@ -77,7 +77,7 @@ def run_in_turn(plan: Plan, output: Output, *, plots: bool) -> None:
 
     folders: list[str] = []
     view = live_or_plain(output)
-    keep = sink(view, plots=plots)
+    keep = sink(view, plots=plots, quiet=output.quiet)
 
     def emit(event: Event) -> None:
         if isinstance(event, SetStarted):

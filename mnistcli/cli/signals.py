@@ -71,8 +71,12 @@ def end_at_once(code: int) -> None:
 
 def _say(line: str) -> None:
     """Write to stderr past its buffer, which the signal may have interrupted at work."""
+    view = sys.modules.get("mnistcli.view.output")
     with contextlib.suppress(OSError):
-        over_the_bar = "\r\x1b[2K" if os.isatty(2) else ""
+        over_the_bar = ""
+        if os.isatty(2) and view is not None:
+            over_the_bar = "\r\x1b[2K"
+            line = view.wrapped(line, os.get_terminal_size(2).columns)
         os.write(2, f"{over_the_bar}{line}\n".encode())
 
 

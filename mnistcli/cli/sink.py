@@ -18,8 +18,11 @@ from mnistcli.results.runlog import record
 from mnistcli.view.run import draw_run
 
 
-def sink(view: Emit | None, *, plots: bool) -> Emit:
-    """Return what a run emits to; from its first batch on signals wait for an epoch's end."""
+def sink(view: Emit | None, *, plots: bool, quiet: bool = False) -> Emit:
+    """Return what a run emits to; from its first batch on signals wait for an epoch's end.
+
+    `quiet` also keeps back what a first signal is answered with.
+    """
 
     slower = _watch()
 
@@ -28,7 +31,8 @@ def sink(view: Emit | None, *, plots: bool) -> Emit:
         record(event)
         fault = draw_run(event) if plots and isinstance(event, RunRecorded) else None
         if view is not None:
-            signals.flag.finishing = _finishing(event) or signals.flag.finishing
+            said = None if quiet else _finishing(event)
+            signals.flag.finishing = said or signals.flag.finishing
             view(event)
             for notice in (fault, slower(event)):
                 if notice is not None:

@@ -186,7 +186,7 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None
     folders: list[str] = []
     view = live_or_plain(output)
 
-    keep = sink(view, plots=plots)
+    keep = sink(view, plots=plots, quiet=output.quiet)
 
     def emit(event: Event) -> None:
         if isinstance(event, RunStarted):

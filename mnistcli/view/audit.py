@@ -1,4 +1,4 @@
-"""Show a parameter audit: a row a layer, the totals, the budget."""
+"""Show a parameter audit: one row per layer, the totals, the budget."""
 
 from __future__ import annotations
 

@@ -61,9 +61,7 @@ class Output:
     def talk(self, line: str) -> None:
         """Write a notice to stderr."""
         if not self.quiet:
-            width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
-            line = escaped(line)
-            write(sys.stderr, line if width is None else wrapped(line, width))
+            _say(line)
 
     def document(self, payload: dict[str, Any], *, ok: bool = True) -> None:
         """Write the one JSON document, where it was asked for."""
@@ -73,7 +71,7 @@ class Output:
 
     def failure(self, error: MnistcliError | Interrupted) -> None:
         """Write an error as two lines on stderr, and as the document with --json."""
-        write(sys.stderr, escaped(f"error: {error}"))
+        _say(f"error: {error}")
         if error.hint:
             write(sys.stderr, escaped(f"hint: {error.hint}"))
         if self.json:
@@ -125,6 +123,14 @@ def write(stream: TextIO, line: str) -> None:
     """Write one line and flush; what can't be written is for `check_product` to find."""
     stream.write(line + "\n")
     stream.flush()
+
+
+def _say(line: str) -> None:
+    """Write a line to stderr; on a terminal it is broken at spaces."""
+    line = escaped(line)
+    if sys.stderr.isatty():
+        line = wrapped(line, shutil.get_terminal_size().columns)
+    write(sys.stderr, line)
 
 
 def wrapped(line: str, width: int) -> str:

@@ -71,7 +71,7 @@ def show_result(output: Output, result: dict[str, Any], checks: Sequence[Check])
 
 
 def show_runs(output: Output, runs: Sequence[dict[str, Any]]) -> None:
-    """Show a row a seed; `runs` are results, or rows of a set's record without one."""
+    """Show one row per seed; `runs` are results, or rows of a set's record without one."""
     rows = [_seed_row(run) for run in runs]
     columns = [column for column in _SEEDS if column.title or not output.live]
     print_table(output, columns, rows, title="", kind="seed")
