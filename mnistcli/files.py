@@ -65,6 +65,11 @@ def write_where_named(path: Path, data: bytes) -> None:
             _replace(path, data, mode=stat.S_IMODE(path.stat().st_mode) if path.exists() else None)
 
 
+def is_stdout(path: Path) -> bool:
+    """Return whether a path names this process's stdout."""
+    return _open_file(path) == _STANDARD["/dev/stdout"]
+
+
 def is_unfinished(path: Path) -> bool:
     """Return whether a file is what a killed writer left, by its name."""
     return path.name.endswith(_TEMPORARY)

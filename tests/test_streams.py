@@ -40,7 +40,9 @@ def read_late(line: str) -> tuple[int, bytes]:
     return process.wait(timeout=30), arrived
 
 
-@pytest.mark.parametrize("line", ["report", "train --help"])
+@pytest.mark.parametrize(
+    "line", ["report", "train --help", "compare --plot /dev/stdout", "report --out /dev/stdout"]
+)
 def test_a_pipe_that_may_not_block_gets_all(line: str) -> None:
     whole = subprocess.run([*COMMAND, *line.split()], capture_output=True).stdout
     assert len(whole) > 8_000
@@ -85,12 +87,22 @@ def test_a_pipe_can_be_the_file_that_an_option_names() -> None:
         assert len(done.stdout) > 0.9 * len(whole)  # links are relative to another folder
 
 
-def test_a_file_behind_stdout_keeps_what_comes_after(tmp_path: Path) -> None:
-    done = shell(f"mnistcli report v3 --out /dev/stdout > {tmp_path / 'both.md'}")
+def test_a_file_behind_stderr_keeps_what_comes_after(tmp_path: Path) -> None:
+    done = shell(f"mnistcli report v3 --out /dev/stderr 2> {tmp_path / 'both.md'}")
     text = (tmp_path / "both.md").read_text()
-    assert done.returncode == 0, done.stderr
-    assert text.startswith("# Results")
-    assert text.splitlines()[-1].startswith("result report=/dev/stdout")
+    assert (done.returncode, text.startswith("# Results")) == (0, True)
+    assert text.splitlines()[-1] == "notice: written /dev/stderr"
+
+
+@pytest.mark.parametrize("line", ["report v3 --out", "compare v3 --plot"])
+def test_a_file_named_stdout_has_it_for_itself(line: str, tmp_path: Path) -> None:
+    shell(f"mnistcli {line} {tmp_path / 'alone'}")
+    done = shell(f"mnistcli {line} /dev/stdout > {tmp_path / 'there'}")
+    assert "notice: written /dev/stdout" in done.stderr
+    sizes = [(tmp_path / name).stat().st_size for name in ("alone", "there")]
+    assert abs(sizes[0] - sizes[1]) < 0.1 * sizes[0]  # links are relative to another folder
+    both = shell(f"mnistcli {line} /dev/stdout --json")
+    assert (both.returncode, "both write to stdout" in both.stderr) == (2, True)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def compare(
     if not train and (seeds is not None or epochs is not None):
         raise UsageError("--seeds and --epochs say what to train", hint="add --train")
     output = Output("compare", json, quiet, progress)
+    output.leave_stdout_to("--plot", plot)
     wanted = Wanted(seeds, epochs, device, data_dir, output) if train else None
     found = collect(references or [], wanted)
     against = collect([baseline], wanted) if baseline is not None else Found([], [], [])

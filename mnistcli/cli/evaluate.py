@@ -70,6 +70,8 @@ def evaluate(
 ) -> None:
     """Evaluate trained weights: accuracy with its interval, classes, confusion, gates."""
     options.check_gates(require)
+    output = Output("evaluate", json, quiet, progress)
+    output.leave_stdout_to("--predictions", predictions)
     from mnistcli.assessment import assess
     from mnistcli.data import mnist
     from mnistcli.engine import runtime
@@ -84,7 +86,6 @@ def evaluate(
         result = found.evaluation
         columns = found.labels, result.predictions.tolist(), result.confidences.tolist()
         write_where_named(predictions, predictions_csv(*columns).encode())
-    output = Output("evaluate", json, quiet, progress)
     options.say_which(output, checkpoint, trained.path)
     show_evaluation(output, found.report, found.checks, found.mistakes)
     if out is not None:

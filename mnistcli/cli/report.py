@@ -77,9 +77,11 @@ def report(
     """Write up target, result and analysis of each model in Markdown, from its records or runs."""
     if out is not None and readme is not None:
         raise UsageError("--out and --update exclude each other")
+    output = Output("report", json, quiet, progress)
+    for option, path in (("--out", out), ("--update", readme), ("--svg", svg)):
+        output.leave_stdout_to(option, path)
     found = gather(references or [])
     table = rows(found.results, unfinished=found.unfinished)
-    output = Output("report", json, quiet, progress)
     for notice in found.notices:
         output.talk(f"notice: {notice}")
     if svg is not None:

@@ -13,12 +13,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mnistcli import __version__, streams
-from mnistcli.errors import EnvironmentFault
+from mnistcli import __version__, files, streams
+from mnistcli.errors import EnvironmentFault, UsageError
 from mnistcli.results.runlog import to_json
 from mnistcli.view.text import escaped, escaped_json, new_console
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from mnistcli.errors import Interrupted, MnistcliError
@@ -43,6 +45,19 @@ class Output:
         if self.json or self.progress in ("plain", "none"):
             return False
         return self.progress == "live" or is_terminal(stdout())
+
+    def leave_stdout_to(self, option: str, path: Path | None) -> None:
+        """Let a file that an option names as /dev/stdout be all that goes there: the rest is talk.
+
+        Raises:
+            UsageError: the one document of --json goes there too.
+        """
+        if path is None or not files.is_stdout(path):
+            return
+        if self.json:
+            what = f"--json and {option} {path} both write to stdout"
+            raise UsageError(what, hint=f"{option} with the name of a file")
+        _PRODUCT.set(sys.stderr)
 
     def console(self) -> Console:
         """Return a rich console on stdout; rich reads NO_COLOR, TERM and COLUMNS."""
