@@ -127,7 +127,7 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
     mnist.check_batch(dataset, plan.recipe.batch_size, validation=plan.recipe.validation)
     images = len(dataset.train.labels) * plan.recipe.epochs * len(plan.seeds)
     chosen = runtime.choose_compile(
-        chosen, plan.request.compile, images_to_train=images, **plan.kind_of_run
+        chosen, plan.request, model, images_to_train=images, **plan.kind_of_run
     )
     if chosen.device_reason is not None:
         outside.emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
@@ -150,7 +150,8 @@ def _check_network(plan: Plan, model: nn.Module, chosen: Runtime) -> None:
 
 def restored_runtime(plan: Plan, saved: dict[str, Any], emit: Emit) -> Runtime:
     """Return the runtime of a saved run, or as near as it comes here, with a notice."""
-    chosen, unlike = runtime.restore(saved["runtime"], plan.request, **plan.kind_of_run)
+    model = build(plan.entry, plan.recipe.model_args)
+    chosen, unlike = runtime.restore(saved["runtime"], plan.request, model, **plan.kind_of_run)
     unlike += runtime.changes(saved["versions"], state.versions(), ("mnistcli", "torch"))
     if unlike:
         emit(Notice(f"not bit-identical to an uninterrupted run: {', '.join(unlike)}"))

@@ -83,12 +83,16 @@ def bench(
     from mnistcli.bench.measure import Bench, measure
     from mnistcli.data import mnist
     from mnistcli.engine import runtime, state
+    from mnistcli.models.registry import build
     from mnistcli.teacher import open_teacher
 
     dataset = mnist.load()
-    chosen = runtime.decide(runtime.Request(device, precision, compile, threads))
+    request = runtime.Request(device, precision, compile, threads)
+    chosen = runtime.decide(request)
     images = asked.epochs * len(dataset.train.labels)  # compiled where a whole run would be
-    chosen = runtime.choose_compile(chosen, compile, images_to_train=images, own=entry.own)
+    chosen = runtime.choose_compile(
+        chosen, request, build(entry, asked.model_args), images_to_train=images, own=entry.own
+    )
     teacher = open_teacher(asked, dataset.hashes, chosen)
     taught = None if teacher is None else (teacher.model, teacher.mult_adds)
     timed = Bench(entry, asked, chosen, dataset, taught)

@@ -17,13 +17,15 @@ import torch
 from torch import nn
 
 from mnistcli.data.order import stream_seed
-from mnistcli.engine import fused, machine, ranks, threads
+from mnistcli.engine import lanes, machine, ranks, threads
 from mnistcli.errors import EnvironmentFault, UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-# Below this many pictures in the whole run, compiling the CPU's kernels takes longer, two seconds,
-# than they save: 12 s for each 60,000 pictures (2 cores, v3, bf16).
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Below this many pictures in the whole run, compiling the CPU's kernels takes longer than they
+# save.
 _COMPILE_PAYS_IMAGES = 10_000
 
 
@@ -42,7 +44,8 @@ class Runtime:
     """What was decided. `device_reason` says why a present NVIDIA device is not used.
 
     `threads_reason` says why there are fewer threads than cores, where nobody asked for so few;
-    `compiler` is the version line of what compiled the CPU's kernels.
+    `compiler` is the version line of what compiled the CPU's kernels, which compute in fp32;
+    `teacher_precision` is what a teacher computes in, where not in the same.
     """
 
     device: str
@@ -54,6 +57,7 @@ class Runtime:
     compile_reason: str | None = None
     compiler: str | None = None
     threads_reason: str | None = None
+    teacher_precision: Precision | None = None
 
     @property
     def torch_device(self) -> torch.device:
@@ -63,9 +67,12 @@ class Runtime:
     @property
     def dtype(self) -> torch.dtype:
         """The dtype that autocast computes in."""
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
-            self.precision
-        ]
+        return _DTYPES[self.precision]
+
+    def autocast(self, *, teacher: bool = False) -> torch.autocast:
+        """Return the context that a network computes in, or its teacher."""
+        dtype = _DTYPES[(self.teacher_precision if teacher else None) or self.precision]
+        return torch.autocast(self.torch_device.type, dtype, enabled=dtype != torch.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as a checkpoint stores them."""
@@ -102,25 +109,41 @@ def decide(request: Request) -> Runtime:
 
 
 def choose_compile(
-    runtime: Runtime, asked: str, *, images_to_train: int, own: bool = False, shared: bool = False
+    runtime: Runtime,
+    request: Request,
+    model: nn.Module,
+    *,
+    images_to_train: int,
+    own: bool = False,
+    shared: bool = False,
 ) -> Runtime:
     """Decide on compiled kernels or, on CUDA, a recorded step: `auto` where it pays and works.
 
-    `own` is a network that is not registered, `shared` a run of several ranks.
+    `own` is a network that is not registered, `shared` a run of several ranks. The kernels compute
+    in fp32, which on the CPU becomes the run's precision unless another was asked for.
 
     Raises:
         EnvironmentFault: it was asked for, and no compiler works here.
-        UsageError: it was asked for, and ranks on CUDA share the run.
+        UsageError: it was asked for, and can't be done for this network, in this precision or by
+            ranks that share the run.
     """
+    asked = request.compile
     if asked == "off":
         return runtime
     if runtime.device != "cpu":
         return _choose_recording(runtime, asked, own=own, shared=shared)
     if asked == "auto" and images_to_train < _COMPILE_PAYS_IMAGES:
         return replace(runtime, compile_reason="too short a run for compiling to pay")
-    fault = compile_fault()
+    reason = lanes.why_not(model)
+    if request.precision == "bf16":
+        reason = "the kernels compute in fp32, and bf16 was asked for"
+    if reason is not None and asked == "on":
+        raise UsageError(f"can't compile: {reason}", hint="--compile auto")
+    fault = reason or compile_fault()
     if fault is None:
-        return replace(runtime, compiled=True, compiler=machine.compiler_version())
+        best = runtime.precision if runtime.precision != "fp32" else None
+        return replace(runtime, compiled=True, compiler=machine.compiler_version(),
+                       precision="fp32", teacher_precision=best)  # fmt: skip
     if asked == "on":
         raise EnvironmentFault(
             f"can't compile: {fault}", hint="--compile off, or install what is missing"
@@ -143,12 +166,17 @@ def _choose_recording(runtime: Runtime, asked: str, *, own: bool, shared: bool) 
 
 def compile_fault() -> str | None:
     """Return None, or why the CPU's kernels can't be compiled here."""
-    kernels = fused.compile_kernels()
+    kernels = lanes.compile_kernels()
     return kernels if isinstance(kernels, str) else None
 
 
 def restore(
-    saved: dict[str, Any], request: Request, *, own: bool = False, shared: bool = False
+    saved: dict[str, Any],
+    request: Request,
+    model: nn.Module,
+    *,
+    own: bool = False,
+    shared: bool = False,
 ) -> tuple[Runtime, tuple[str, ...]]:
     """Return the runtime of a saved run and, where it can't be had here, what differs.
 
@@ -158,7 +186,7 @@ def restore(
     device = kind if ranks.launched() else saved["device"]  # a rank has a device of its own
     wanted = Request(
         device=device if request.device == "auto" else request.device,
-        precision=saved["precision"] if request.precision == "auto" else request.precision,
+        precision=_saved_precision(saved) if request.precision == "auto" else request.precision,
         threads=request.threads or saved["threads"],
     )
     try:
@@ -169,16 +197,29 @@ def restore(
     if asked == "auto":
         moved = runtime.device != "cpu" and (shared or kind == "cpu")
         asked = "off" if not saved["compiled"] else "auto" if moved else "on"
+    wanted = replace(wanted, compile=asked)
     try:
-        runtime = choose_compile(runtime, asked, images_to_train=0, own=own, shared=shared)
-    except EnvironmentFault:
+        runtime = choose_compile(
+            runtime, wanted, model, images_to_train=0, own=own, shared=shared
+        )
+    except (EnvironmentFault, UsageError):
         if request.compile == "on":
             raise
-    keys = ["device", "device_name", "precision", "compiled", "threads"]
+        if request.precision == "auto" and runtime.device == "cpu":
+            runtime = replace(runtime, precision=saved["precision"])
+    keys = ["device", "device_name", "precision", "teacher_precision", "compiled", "threads"]
     before, now = ({**r, "device": r["device"].split(":")[0]} for r in (saved, runtime.to_dict()))
     if before.get("compiler") and now["compiler"]:
         keys.append("compiler")
     return runtime, changes(before, now, keys)
+
+
+def _saved_precision(saved: dict[str, Any]) -> str:
+    """Return the precision to ask for: that of a saved run, or where kernels choose it, auto."""
+    chosen = saved["compiled"] and saved["device"] == "cpu"
+    alike = saved["precision"] == "fp32" and saved.get("teacher_precision") is None
+    precision: str = "auto" if chosen and not alike else saved["precision"]
+    return precision
 
 
 def changes(before: dict[str, Any], now: dict[str, Any], keys: Iterable[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistcli import __version__
-from mnistcli.engine import checkpoint, fused, runtime
+from mnistcli.engine import checkpoint, lanes, runtime
 from mnistcli.engine.optim import WeightAverage, build_optimizer, load_optimizer_state
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
@@ -57,7 +57,7 @@ def create(entry: ModelEntry, recipe: Recipe, chosen: Runtime) -> TrainState:
     model = runtime.place(build(entry, recipe.model_args), chosen)
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     if chosen.compiled and chosen.device == "cpu":  # on CUDA the step is recorded instead
-        fused.specialise(model)
+        lanes.specialise(model, chosen.threads)
     return TrainState(
         model=model.train(),
         forward=model,

@@ -108,9 +108,9 @@ def train_step(run: Run, state: TrainState, batch: Batch, number: Tensor, sums: 
     A step whose loss or gradient is not finite changes neither weights nor average.
     """
     images, labels = batch
-    kind, dtype = run.runtime.torch_device.type, run.runtime.dtype
-    with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+    with run.runtime.autocast():
         logits = state.forward(images)
+    with run.runtime.autocast(teacher=True):
         taught = None if run.teacher is None else run.teacher(images)
     loss = loss_of(run.recipe, logits, labels, taught)
     state.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,732 @@
+// Forward and backward pass of a small convolution network in fp32, with pictures in the lanes.
+//
+// 8 to 16 channels do not fill vector registers; as many pictures as a register has lanes always
+// do. A feature map is [groups, channels, height, width, LANES], so that every operation is a plain
+// vertical loop. A map is stored as its stage wrote it; batch normalisation and activation are
+// applied where it is read, and its moments are taken while it is written: no pass over memory of
+// their own. A stage is one parallel region with a group of pictures an item. Sums go over the
+// groups in their order, so that bits do not depend on the number of threads.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <new>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, LONGEST = 3;  // of 32 registers 3 channels × 7 pixels take 21
+#elif defined(__AVX__)
+constexpr int LANES = 8, LONGEST = 1;  // of 16
+#else
+constexpr int LANES = 4, LONGEST = 3;
+#endif
+constexpr int PIXELS = 7;  // of a row at once: 28, 14 and 7 are multiples
+
+typedef float V __attribute__((vector_size(4 * LANES)));
+
+inline double sum(V value) {
+  double total = 0;
+  for (int i = 0; i < LANES; i++) total += value[i];
+  return total;
+}
+
+// Threads that take items one by one. One that has to share its core delays the others by no more
+// than the item in its hands, and who waits sleeps after a few microseconds.
+class Pool {
+ public:
+  using Work = std::function<void(int64_t item, int thread)>;
+
+  void run(int threads, int64_t items, const Work& todo) {
+    threads = int(std::min<int64_t>({threads, items, 255}));
+    if (threads <= 1) {
+      for (int64_t item = 0; item < items; item++) todo(item, 0);
+      return;
+    }
+    for (; started < threads - 1; started++)
+      std::thread([this, index = started + 1] { serve(index); }).detach();
+    work = &todo, done = 0;
+    // A region in one word: which it is, its threads, its items, the next item.
+    ticket = uint64_t(++region) << 48 | uint64_t(threads) << 40 | uint64_t(items) << 20;
+    turn++;
+    turn.notify_all();
+    take(0);
+    wait(done, [items](int finished) { return finished == items; });
+  }
+
+ private:
+  void take(int index) {
+    for (uint64_t seen = ticket; int64_t(seen & 0xfffff) < int64_t(seen >> 20 & 0xfffff) &&
+                                 index < int(seen >> 40 & 0xff);) {
+      if (!ticket.compare_exchange_weak(seen, seen + 1)) continue;
+      (*work)(seen & 0xfffff, index);
+      if (++done == int(seen >> 20 & 0xfffff)) done.notify_all();
+      seen = ticket;
+    }
+  }
+
+  void serve(int index) {
+    for (int seen = turn;; seen = turn) {
+      take(index);
+      wait(turn, [seen](int now) { return now != seen; });
+    }
+  }
+
+  template <class Enough>
+  static void wait(std::atomic<int>& value, Enough enough) {
+    for (int spin = 0; spin < 3000; spin++)
+      if (enough(value)) return;
+    for (int seen = value; !enough(seen); seen = value) value.wait(seen);
+  }
+
+  std::atomic<uint64_t> ticket{0};
+  std::atomic<int> turn{0}, done{0};
+  int started = 0;
+  uint16_t region = 0;
+  const Work* work = nullptr;
+};
+
+template <int N>
+using Length = std::integral_constant<int, N>;
+
+// Split channels into runs of 3, 2 and 1, lengths that the compiler knows; 1 only where it must be.
+template <int MOST, class Work>
+inline void in_runs(int64_t channels, Work work) {
+  for (int64_t first = 0, left; (left = channels - first) > 0;) {
+    if (MOST >= 3 && (left == 3 || left > 4)) work(first, Length<3>()), first += 3;
+    else if (MOST >= 2 && left > 1) work(first, Length<2>()), first += 2;
+    else work(first, Length<1>()), first += 1;
+  }
+}
+
+// An activation of v, and what it lets through of the gradient d of its output.
+struct Identity {
+  static V value(V v) { return v; }
+  static V gradient(V, V d) { return d; }
+};
+
+struct ReLU {
+  static V value(V v) { return v <= 0 ? V{} : v; }
+  static V gradient(V v, V d) { return v <= 0 ? V{} : d; }
+};
+
+// v · min(max(v + 3, 0), 6) / 6: Howard et al. 2019, arXiv:1905.02244, section 5.2.
+struct Hardswish {
+  static V value(V v) {
+    V gate = v + 3;
+    gate = gate < 0 ? V{} : gate;
+    gate = gate > 6 ? V{} + 6 : gate;
+    return v * gate * (1.0f / 6);
+  }
+  static V gradient(V v, V d) {
+    V inside = v >= 3 ? d : d * (v * (1.0f / 3) + 0.5f);
+    return v <= -3 ? V{} : inside;
+  }
+};
+
+template <class Work>
+inline void with_activation(int64_t kind, Work work) {
+  if (kind == 1) return work(ReLU());
+  if (kind == 2) return work(Hardswish());
+  work(Identity());
+}
+
+// Return `yes` where b takes the place of the maximum a before it, as in torch: the last NaN wins,
+// else the first maximum.
+inline V if_over(V a, V b, V yes, V no) {
+  V larger = a < b ? yes : no;
+  return b != b ? yes : larger;
+}
+
+inline V larger(V a, V b) { return if_over(a, b, b, a); }
+
+// A parameter or buffer in torch's memory, [out, in, y, x], and where its gradient goes.
+struct Parameter {
+  int64_t stride[4];
+  float* data = nullptr;
+  float* gradient = nullptr;
+
+  int64_t at(int64_t out, int64_t in, int64_t y, int64_t x) const {
+    return out * stride[0] + in * stride[1] + y * stride[2] + x * stride[3];
+  }
+};
+
+struct Map {
+  int64_t channels, height, width, activation;
+  int64_t norm;  // its first parameter: weight, bias, running mean, running variance; or -1
+  double eps, momentum;
+  std::vector<float> mean, rstd, scale, shift;  // of the normalisation: scale · y + shift
+  std::vector<float> slope, constant;           // its gradient is scale · d + slope · y + constant
+  V *values = nullptr, *gradient = nullptr;
+
+  int64_t pixels() const { return height * width; }
+  int64_t at(int64_t group, int64_t c, int64_t y, int64_t x) const {
+    return (group * channels + c) * pixels() + y * width + x;
+  }
+};
+
+enum Kind { CONVOLUTION, MAX_POOL, ADD, DEPTHWISE, AVERAGE };
+
+struct Stage {
+  int64_t kind, input, other, output, kernel, border, stride, weight, bias;
+  bool adds[2], finishes[2];  // to the gradients of input and other: several stages may read a map
+};
+
+// Planes with a border of zeros around each, which a convolution reads. Rows are filled up to a
+// multiple of PIXELS; what is computed from there is not used.
+struct Planes {
+  V* start;
+  int64_t border, pitch, plane;
+
+  Planes(V* memory, int64_t height, int64_t width, int64_t around)
+      : start(memory), border(around),
+        pitch((width + PIXELS - 1) / PIXELS * PIXELS + 2 * around),
+        plane(pitch * (height + 2 * around)) {}
+
+  V* row(int64_t c, int64_t y) const { return start + c * plane + (y + border) * pitch + border; }
+
+  void clear_border(int64_t c, int64_t height, int64_t width) const {
+    std::fill(start + c * plane, row(c, 0), V{});
+    for (int64_t y = 0; y < height; y++)
+      std::fill(row(c, y) + width, y + 1 < height ? row(c, y + 1) : start + (c + 1) * plane, V{});
+  }
+};
+
+// Two sums a channel over one group: fp32 within a row, fp64 beyond.
+struct Sums {
+  std::vector<V>& lanes;
+  double* part;
+  bool wanted;
+
+  void add(int64_t c, V first, V second) {
+    lanes[2 * c] += first, lanes[2 * c + 1] += second;
+  }
+
+  void end_row() {
+    if (wanted)
+      for (size_t i = 0; i < lanes.size(); i++) part[i] += sum(lanes[i]), lanes[i] = V{};
+  }
+};
+
+struct Scratch {
+  std::vector<V> planes, gradients, weights, row, sums;
+};
+
+struct Shape {
+  int64_t inputs, outputs, kernel, height, width;  // height and width of what comes out
+};
+
+// One row of what comes out, [outputs, width]: Σ weights · input over channels and taps.
+template <int STRIDE>
+void convolve(const Shape& shape, const Planes& in, const float* weights, int64_t y, V* out) {
+  for (int64_t x = 0; x < shape.width; x += PIXELS) {
+    const float* w = weights;
+    const V* corner = in.start + (y * in.pitch + x) * STRIDE;
+    in_runs<LONGEST>(shape.outputs, [&](int64_t first, auto run) {
+      constexpr int N = run;
+      V total[N][PIXELS]{};
+      for (int64_t i = 0; i < shape.inputs; i++)
+        for (int64_t ky = 0; ky < shape.kernel; ky++) {
+          const V* row = corner + i * in.plane + ky * in.pitch;
+          for (int64_t kx = 0; kx < shape.kernel; kx++, row++, w += N)
+            UNROLL for (int p = 0; p < PIXELS; p++)
+              UNROLL for (int c = 0; c < N; c++) total[c][p] += row[p * STRIDE] * w[c];
+        }
+      UNROLL for (int c = 0; c < N; c++)
+        UNROLL for (int p = 0; p < PIXELS; p++)
+          if (x + p < shape.width) out[(first + c) * shape.width + x + p] = total[c][p];
+    });
+  }
+}
+
+// weights [outputs, inputs, kernel, kernel] += Σ gradient · input; the gradient's rows and columns
+// lie `stride` apart. A band of rows stays in the first cache over all inputs.
+void weight_gradient(const Shape& shape, const Planes& gradient, const Planes& in, int64_t stride,
+                     V* weights) {
+  const auto [inputs, outputs, kernel, height, width] = shape;
+  const int64_t area = kernel * kernel;
+  const int64_t rows_at_once = std::max<int64_t>(4, 112 / width);
+  for (int64_t top = 0; top < height; top += rows_at_once) {
+    const int64_t bottom = std::min(top + rows_at_once, height);
+    // N outputs × A rows or inputs × B taps as sums in registers.
+    auto band = [&](int64_t first, auto run, auto rows, auto taps, int64_t i, int64_t tap) {
+      constexpr int N = run, A = rows, B = taps;
+      const int64_t jump = B == 3 ? in.pitch : in.plane, to_jump = B == 3 ? 3 : area;
+      V* to = weights + (first * inputs + i) * area + tap;
+      V total[N][A][B]{};
+      for (int64_t y = top; y < bottom; y++) {
+        const V* g = gradient.row(first, y * stride);
+        const V* v = in.start + i * in.plane + (y * stride + tap / kernel) * in.pitch + tap % kernel;
+        for (int64_t x = 0; x < width; x++, g += stride, v += stride)
+          UNROLL for (int a = 0; a < A; a++)
+            UNROLL for (int b = 0; b < B; b++)
+              UNROLL for (int c = 0; c < N; c++)
+                total[c][a][b] += g[c * gradient.plane] * v[a * jump + b];
+      }
+      UNROLL for (int c = 0; c < N; c++)
+        UNROLL for (int a = 0; a < A; a++)
+          UNROLL for (int b = 0; b < B; b++)
+            to[c * inputs * area + a * to_jump + b] += total[c][a][b];
+    };
+    in_runs<std::min(2, LONGEST)>(outputs, [&](int64_t first, auto run) {
+      if (kernel == 3 && LONGEST > 1)
+        for (int64_t i = 0; i < inputs; i++) band(first, run, Length<3>(), Length<3>(), i, 0);
+      else
+        for (int64_t tap = 0; tap < area; tap++)
+          in_runs<3>(inputs, [&](int64_t i, auto rows) {
+            band(first, run, rows, Length<1>(), i, tap);
+          });
+    });
+  }
+}
+
+class Network {
+ public:
+  std::vector<Map> maps;  // the pictures first, the logits last
+  std::vector<Stage> stages;
+  std::vector<Parameter> parameters;
+
+  void forward(const float* images, int64_t pictures, bool training, int used, float* logits) {
+    count = pictures, groups = (count + LANES - 1) / LANES, threads = used;
+    reserve(training);
+    each_group([&](int64_t g, Scratch&) { enter(g, images, maps[0], maps[0].values); });
+    for (const Stage& stage : stages) {
+      Map& out = maps[stage.output];
+      measures = training && out.norm >= 0;
+      if (measures)  // the running mean is near the batch's: the moments are taken around it
+        std::copy_n(parameters[out.norm + 2].data, out.channels, out.mean.begin());
+      if (stage.kind == CONVOLUTION) pack(stage, false);
+      clear_parts(out.channels);
+      each_group([&](int64_t g, Scratch& scratch) { compute(stage, g, scratch); });
+      if (measures) normalise(out);
+      else if (out.norm >= 0) use_running(out);
+    }
+    const Map& last = maps.back();
+    for (int64_t n = 0; n < count; n++)
+      for (int64_t c = 0; c < last.channels; c++)
+        logits[n * last.channels + c] = last.values[last.at(n / LANES, c, 0, 0)][n % LANES];
+  }
+
+  void backward(const float* gradient) {
+    for (int64_t g = 0; g < groups; g++) enter(g, gradient, maps.back(), maps.back().gradient);
+    for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage) {
+      if (stage->kind == CONVOLUTION) pack(*stage, true);
+      clear_parts(std::max(maps[stage->input].channels, maps[stage->output].channels));
+      weight_parts.assign(groups * weights_of(*stage), 0);
+      each_group([&](int64_t g, Scratch& scratch) { differentiate(*stage, g, scratch); });
+      if (stage->weight >= 0) add_up(*stage);
+      if (stage->finishes[0]) differentiate_norm(maps[stage->input], parts[0]);
+      if (stage->finishes[1]) differentiate_norm(maps[stage->other], parts[1]);
+    }
+  }
+
+ private:
+  int64_t count = 0, groups = 0, reserved = 0, trained = 0;
+  int threads = 1;
+  bool measures = false;  // whether the map in work is to be normalised by its own moments
+  std::vector<V> memory[2];
+  std::vector<Scratch> scratches;
+  std::vector<float> packed, weight_parts;
+  std::vector<double> parts[3];  // two sums a channel and group: for input, other and bias
+
+  V present(int64_t group) const {
+    V lanes{};
+    for (int i = 0; i < LANES && group * LANES + i < count; i++) lanes[i] = 1;
+    return lanes;
+  }
+
+  template <class Work>
+  void each_group(Work work) {
+    static Pool& pool = *new Pool;  // never destroyed: its threads outlive main
+    pool.run(threads, groups, [&](int64_t g, int thread) { work(g, scratches[thread]); });
+  }
+
+  void reserve(bool training) {
+    scratches.resize(std::max<size_t>(scratches.size(), threads));
+    for (int what = 0; what < 1 + training; what++) {
+      if (int64_t& had = what ? trained : reserved; groups > had) {
+        int64_t total = 0;
+        for (const Map& map : maps) total += map.at(groups, 0, 0, 0);
+        memory[what].resize(total);
+        had = groups;
+      }
+    }
+    V *values = memory[0].data(), *gradients = memory[1].data();
+    for (Map& map : maps) {
+      map.values = values, values += map.at(groups, 0, 0, 0);
+      map.gradient = gradients, gradients += map.at(groups, 0, 0, 0);
+    }
+  }
+
+  void clear_parts(int64_t channels) {
+    for (auto& part : parts) part.assign(groups * 2 * channels, 0.0);
+  }
+
+  Sums sums(int which, int64_t g, int64_t channels, bool wanted, Scratch& scratch) {
+    scratch.sums.assign(2 * channels, V{});
+    return {scratch.sums, parts[which].data() + g * parts[which].size() / groups, wanted};
+  }
+
+  double over_groups(const std::vector<double>& part, int64_t index) const {
+    double value = 0;
+    for (size_t at = index; at < part.size(); at += part.size() / groups) value += part[at];
+    return value;
+  }
+
+  // Turn torch's [pictures, channels, height, width] into one group of a map.
+  void enter(int64_t g, const float* from, const Map& map, V* to) const {
+    int64_t values = map.channels * map.pixels();
+    for (int64_t i = 0; i < values; i++) {
+      V lanes{};
+      for (int lane = 0; lane < LANES && g * LANES + lane < count; lane++)
+        lanes[lane] = from[(g * LANES + lane) * values + i];
+      to[g * values + i] = lanes;
+    }
+  }
+
+  static V* room(std::vector<V>& memory, int64_t channels, const Planes& planes) {
+    memory.resize(std::max<size_t>(memory.size(), (channels + 1) * planes.plane));
+    return memory.data();
+  }
+
+  // Copy a group of a map into planes with a border, normalised and activated.
+  static Planes unfold(const Map& map, int64_t g, int64_t border, std::vector<V>& memory) {
+    Planes planes(nullptr, map.height, map.width, border);
+    planes.start = room(memory, map.channels, planes);
+    with_activation(map.activation, [&](auto act) {
+      for (int64_t c = 0; c < map.channels; c++) {
+        planes.clear_border(c, map.height, map.width);
+        const V scale = V{} + map.scale[c], shift = V{} + map.shift[c];
+        const V* from = map.values + map.at(g, c, 0, 0);
+        for (int64_t y = 0; y < map.height; y++) {
+          V* to = planes.row(c, y);
+          for (int64_t x = 0; x < map.width; x++) to[x] = act.value(*from++ * scale + shift);
+        }
+      }
+    });
+    return planes;
+  }
+
+  // Copy the gradient of a group of a stage's stored output into planes, `stride` apart; lanes
+  // without a picture are 0.
+  Planes unfold_gradient(const Stage& stage, int64_t g, Scratch& scratch) {
+    const Map &in = maps[stage.input], &out = maps[stage.output];
+    const bool convolves = stage.kind == CONVOLUTION;
+    const int64_t stride = convolves ? stage.stride : 1;
+    const int64_t reach = stage.kernel - 1 - 2 * stage.border;
+    const int64_t height = convolves ? in.height - reach : out.height;
+    const int64_t width = convolves ? in.width - reach : out.width;
+    Planes planes(nullptr, height, width, convolves ? stage.kernel - 1 - stage.border : 0);
+    planes.start = room(scratch.gradients, out.channels, planes);
+    const V lanes = present(g);
+    Sums biases = sums(2, g, out.channels, stage.bias >= 0, scratch);
+    for (int64_t c = 0; c < out.channels; c++) {
+      if (stride > 1) std::fill_n(planes.start + c * planes.plane, planes.plane, V{});
+      else planes.clear_border(c, height, width);
+      const V scale = out.scale[c] * lanes, slope = out.slope[c] * lanes;
+      const V constant = out.constant[c] * lanes;
+      const V *d = out.gradient + out.at(g, c, 0, 0), *value = out.values + out.at(g, c, 0, 0);
+      V total{};
+      for (int64_t y = 0; y < out.height; y++) {
+        V* to = planes.row(c, y * stride);
+        for (int64_t x = 0; x < out.width; x++, to += stride) {
+          *to = *d++ * scale + *value++ * slope + constant;
+          total += *to;
+        }
+      }
+      biases.add(c, total, V{});
+    }
+    biases.end_row();
+    return planes;
+  }
+
+  // Write one group of a stage's output, and add up its moments around the running mean.
+  void compute(const Stage& stage, int64_t g, Scratch& scratch) {
+    const Map& out = maps[stage.output];
+    const V lanes = present(g);
+    Planes in = unfold(maps[stage.input], g, stage.border, scratch.planes);
+    Planes other = stage.kind == ADD ? unfold(maps[stage.other], g, 0, scratch.gradients) : in;
+    Sums moments = sums(0, g, out.channels, measures, scratch);
+    scratch.row.resize(out.channels * out.width);
+    for (int64_t y = 0; y < out.height; y++) {
+      V* row = scratch.row.data();
+      compute_row(stage, in, other, y, row);
+      for (int64_t c = 0; c < out.channels; c++) {
+        V first{}, second{}, mean = V{} + out.mean[c];
+        V bias = V{} + (stage.bias < 0 ? 0 : parameters[stage.bias].data[c]);
+        V* to = out.values + out.at(g, c, y, 0);
+        for (int64_t x = 0; x < out.width; x++) {
+          to[x] = *row++ + bias;
+          V apart = (to[x] - mean) * lanes;
+          first += apart, second += apart * apart;
+        }
+        moments.add(c, first, second);
+      }
+      moments.end_row();
+    }
+  }
+
+  // One row of all output channels, [channels, width].
+  void compute_row(const Stage& stage, const Planes& in, const Planes& other, int64_t y, V* row) {
+    const Map& out = maps[stage.output];
+    const int64_t k = stage.kernel;
+    if (stage.kind == CONVOLUTION) {
+      Shape shape{maps[stage.input].channels, out.channels, k, out.height, out.width};
+      (stage.stride == 1 ? convolve<1> : convolve<2>)(shape, in, packed.data(), y, row);
+      return;
+    }
+    for (int64_t c = 0; c < out.channels; c++)
+      for (int64_t x = 0; x < out.width; x++, row++) {
+        if (stage.kind == MAX_POOL) {
+          const V *upper = in.row(c, 2 * y) + 2 * x, *lower = in.row(c, 2 * y + 1) + 2 * x;
+          *row = larger(larger(upper[0], upper[1]), larger(lower[0], lower[1]));
+        } else if (stage.kind == ADD) {
+          *row = in.row(c, y)[x] + other.row(c, y * stage.stride)[x * stage.stride];
+        } else {
+          *row = V{};
+          for (int64_t i = 0; i < k; i++)
+            for (int64_t j = 0; j < k; j++)
+              *row += in.row(c, y * k + i)[x * k + j] * place_weight(stage, c, i, j);
+        }
+      }
+  }
+
+  // What a pixel of a k×k window counts for: its own weight, or in an average as much as all.
+  float place_weight(const Stage& stage, int64_t c, int64_t y, int64_t x) const {
+    if (stage.kind == AVERAGE) return 1.0f / float(stage.kernel * stage.kernel);
+    const Parameter& weight = parameters[stage.weight];
+    return weight.data[weight.at(c, 0, y, x)];
+  }
+
+  // From the gradient of one group of a stage's output to those of its weights and inputs.
+  void differentiate(const Stage& stage, int64_t g, Scratch& scratch) {
+    const Map &in = maps[stage.input], &out = maps[stage.output];
+    Planes gradients = unfold_gradient(stage, g, scratch);
+    Planes planes = unfold(in, g, stage.border, scratch.planes);
+    if (stage.weight >= 0) {
+      scratch.weights.assign(weights_of(stage), V{});
+      if (stage.kind == CONVOLUTION) {
+        Shape shape{in.channels, out.channels, stage.kernel, out.height, out.width};
+        weight_gradient(shape, gradients, planes, stage.stride, scratch.weights.data());
+      } else {
+        for (int64_t i = 0; i < weights_of(stage); i++) {
+          int64_t c = i / in.pixels(), y = i % in.pixels() / in.width, x = i % in.width;
+          scratch.weights[i] = gradients.row(c, 0)[0] * planes.row(c, y)[x];
+        }
+      }
+      float* part = weight_parts.data() + g * weights_of(stage);
+      for (const V& total : scratch.weights) *part++ = float(sum(total));
+    }
+    for (int slot = 0; slot < (stage.kind == ADD ? 2 : 1); slot++) {
+      const int64_t index = slot ? stage.other : stage.input;
+      if (index == 0) continue;
+      const Map& map = maps[index];
+      Sums totals = sums(slot, g, map.channels, stage.finishes[slot] && map.norm >= 0, scratch);
+      scratch.row.resize(map.channels * map.width);
+      for (int64_t y = 0; y < map.height; y++) {
+        V* row = scratch.row.data();
+        differentiate_row(stage, slot, gradients, planes, y, row);
+        for (int64_t c = 0; c < map.channels; c++, row += map.width)
+          with_activation(map.activation, [&](auto act) {
+            settle<decltype(act)>(map, stage, slot, c, map.at(g, c, y, 0), row, totals);
+          });
+        totals.end_row();
+      }
+    }
+  }
+
+  // One row of the gradient of all channels of an input, [channels, width].
+  void differentiate_row(const Stage& stage, int slot, const Planes& gradients, const Planes& in,
+                         int64_t y, V* row) {
+    const Map &map = maps[slot ? stage.other : stage.input], &out = maps[stage.output];
+    const int64_t k = stage.kernel, stride = slot ? stage.stride : 1;
+    if (stage.kind == CONVOLUTION) {
+      Shape shape{out.channels, map.channels, k, map.height, map.width};
+      return convolve<1>(shape, gradients, packed.data(), y, row);
+    }
+    for (int64_t c = 0; c < map.channels; c++)
+      for (int64_t x = 0; x < map.width; x++, row++) {
+        if (stage.kind == MAX_POOL) {
+          const V *upper = in.row(c, y & ~1) + x, *lower = in.row(c, y | 1) + x;
+          V top = larger(upper[0], upper[1]), low = larger(lower[0], lower[1]);
+          V d = gradients.row(c, y / 2)[x / 2];
+          d = y % 2 ? if_over(top, low, d, V{}) : if_over(top, low, V{}, d);
+          const V* pair = y % 2 ? lower : upper;
+          *row++ = if_over(pair[0], pair[1], V{}, d), x++;
+          *row = if_over(pair[0], pair[1], d, V{});
+        } else if (stage.kind == ADD) {
+          bool seen = y % stride == 0 && x % stride == 0;
+          *row = seen ? gradients.row(c, y / stride)[x / stride] : V{};
+        } else {
+          *row = gradients.row(c, y / k)[x / k] * place_weight(stage, c, y % k, x % k);
+        }
+      }
+  }
+
+  // Add a row to a map's gradient. The last one who does takes it through the activation, and adds
+  // up what the normalisation's gradient needs.
+  template <class Act>
+  static void settle(const Map& map, const Stage& stage, int slot, int64_t c, int64_t at,
+                     const V* row, Sums& sums) {
+    const V mean = V{} + map.mean[c], scale = V{} + map.scale[c], shift = V{} + map.shift[c];
+    V first{}, second{}, *values = map.values + at, *gradient = map.gradient + at;
+    for (int64_t x = 0; x < map.width; x++) {
+      V d = stage.adds[slot] ? row[x] + gradient[x] : row[x];
+      if (stage.finishes[slot]) d = Act::gradient(values[x] * scale + shift, d);
+      gradient[x] = d;
+      first += d, second += d * (values[x] - mean);
+    }
+    sums.add(c, first, second);
+  }
+
+  int64_t weights_of(const Stage& stage) const {
+    int64_t inputs = stage.kind == DEPTHWISE ? 1 : maps[stage.input].channels;
+    return maps[stage.output].channels * inputs * stage.kernel * stage.kernel;
+  }
+
+  // Bring a convolution's weights into the order in which `convolve` reads them; backwards inputs
+  // and outputs change places, and the taps their order.
+  void pack(const Stage& stage, bool back) {
+    const Parameter& weight = parameters[stage.weight];
+    int64_t inputs = maps[stage.input].channels, outputs = maps[stage.output].channels;
+    if (back) std::swap(inputs, outputs);
+    const int64_t k = stage.kernel;
+    packed.clear();
+    in_runs<LONGEST>(outputs, [&](int64_t first, auto run) {
+      for (int64_t i = 0; i < inputs; i++)
+        for (int64_t tap = 0; tap < k * k; tap++)
+          for (int64_t c = first; c < first + run; c++) {
+            int64_t y = tap / k, x = tap % k;
+            packed.push_back(weight.data[back ? weight.at(i, c, k - 1 - y, k - 1 - x)
+                                              : weight.at(c, i, y, x)]);
+          }
+    });
+  }
+
+  // Add up the groups' parts of a stage's weight and bias gradients, in order.
+  void add_up(const Stage& stage) const {
+    const Parameter& weight = parameters[stage.weight];
+    const int64_t total = weights_of(stage), k = stage.kernel;
+    const int64_t inputs = total / (k * k) / maps[stage.output].channels;
+    for (int64_t i = 0; i < total; i++) {
+      double value = 0;
+      for (int64_t g = 0; g < groups; g++) value += weight_parts[g * total + i];
+      int64_t pair = i / (k * k);
+      weight.gradient[weight.at(pair / inputs, pair % inputs, i / k % k, i % k)] = float(value);
+    }
+    if (stage.bias >= 0)
+      for (int64_t c = 0; c < maps[stage.output].channels; c++)
+        parameters[stage.bias].gradient[c] = float(over_groups(parts[2], 2 * c));
+  }
+
+  void normalise(Map& map) {
+    const Parameter* p = &parameters[map.norm];
+    const double pixels = double(count * map.pixels());
+    for (int64_t c = 0; c < map.channels; c++) {
+      double offset = over_groups(parts[0], 2 * c) / pixels;
+      double var = over_groups(parts[0], 2 * c + 1) / pixels - offset * offset;
+      var = var < 0 ? 0 : var;  // by rounding; NaN stays
+      double unbiased = pixels > 1 ? var * pixels / (pixels - 1) : var;
+      p[2].data[c] += float(map.momentum * (map.mean[c] - p[2].data[c] + offset));
+      p[3].data[c] += float(map.momentum * (unbiased - p[3].data[c]));
+      set_affine(map, c, float(map.mean[c] + offset), float(1 / std::sqrt(var + map.eps)));
+    }
+  }
+
+  void use_running(Map& map) const {
+    const Parameter* p = &parameters[map.norm];
+    for (int64_t c = 0; c < map.channels; c++)
+      set_affine(map, c, p[2].data[c], float(1 / std::sqrt(double(p[3].data[c]) + map.eps)));
+  }
+
+  void set_affine(Map& map, int64_t c, float mean, float rstd) const {
+    map.mean[c] = mean, map.rstd[c] = rstd;
+    map.scale[c] = parameters[map.norm].data[c] * rstd;
+    map.shift[c] = parameters[map.norm + 1].data[c] - mean * map.scale[c];
+  }
+
+  // Ioffe and Szegedy, arXiv:1502.03167, section 3:
+  // dx = scale · (d - mean(d) - (x - mean) · rstd² · mean(d · (x - mean)))
+  void differentiate_norm(Map& map, const std::vector<double>& part) const {
+    if (map.norm < 0) return;
+    const double pixels = double(count * map.pixels());
+    for (int64_t c = 0; c < map.channels; c++) {
+      double plain = over_groups(part, 2 * c), apart = over_groups(part, 2 * c + 1);
+      parameters[map.norm].gradient[c] = float(apart * map.rstd[c]);
+      parameters[map.norm + 1].gradient[c] = float(plain);
+      double steep = double(map.scale[c]) * map.rstd[c] * map.rstd[c] * apart / pixels;
+      map.slope[c] = float(-steep);
+      map.constant[c] = float(steep * map.mean[c] - map.scale[c] * plain / pixels);
+    }
+  }
+};
+
+// The readers of a map add to its gradient in the order opposite to that of computing.
+void order_gradients(Network& network) {
+  std::vector<Stage*> last_adder(network.maps.size(), nullptr);
+  std::vector<bool> begun(network.maps.size(), false);
+  std::vector<int> slot_of(network.maps.size(), 0);
+  for (auto stage = network.stages.rbegin(); stage != network.stages.rend(); ++stage)
+    for (int slot = 0; slot < (stage->kind == ADD ? 2 : 1); slot++) {
+      int64_t map = slot ? stage->other : stage->input;
+      stage->adds[slot] = begun[map];
+      begun[map] = true, last_adder[map] = &*stage, slot_of[map] = slot;
+    }
+  for (size_t map = 0; map < last_adder.size(); map++)
+    if (last_adder[map]) last_adder[map]->finishes[slot_of[map]] = true;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Words and numbers as `lanes.py` writes them; null where memory is short.
+Network* lanes_create(const int64_t* words, const double* numbers) try {
+  auto network = std::make_unique<Network>();
+  int64_t maps = *words++, stages = *words++, parameters = *words++;
+  for (; maps--; words += 5, numbers += 2) {
+    Map map{words[0], words[1], words[2], words[3], words[4], numbers[0], numbers[1]};
+    for (auto* v : {&map.mean, &map.rstd, &map.shift, &map.slope, &map.constant})
+      v->assign(map.channels, 0);
+    map.scale.assign(map.channels, 1);
+    network->maps.push_back(map);
+  }
+  for (; stages--; words += 9)
+    network->stages.push_back({words[0], words[1], words[2], words[3], words[4], words[5],
+                               words[6], words[7], words[8]});
+  for (; parameters--; words += 4)
+    network->parameters.push_back({{words[0], words[1], words[2], words[3]}});
+  order_gradients(*network);
+  return network.release();
+} catch (const std::bad_alloc&) {
+  return nullptr;
+}
+
+void lanes_destroy(Network* network) { delete network; }
+
+// Both return whether there was memory enough.
+bool lanes_forward(Network* network, float* const* data, const float* images, int64_t pictures,
+                   bool training, int threads, float* logits) try {
+  for (Parameter& parameter : network->parameters) parameter.data = *data++;
+  network->forward(images, pictures, training, threads, logits);
+  return true;
+} catch (const std::bad_alloc&) {
+  return false;
+}
+
+bool lanes_backward(Network* network, float* const* gradients, const float* gradient) try {
+  for (Parameter& parameter : network->parameters) parameter.gradient = *gradients++;
+  network->backward(gradient);
+  return true;
+} catch (const std::bad_alloc&) {
+  return false;
+}
+}

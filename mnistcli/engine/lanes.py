@@ -1,0 +1,206 @@
+"""Training on the CPU by kernels of our own: a network's whole forward and backward pass.
+
+`lanes.cpp` says how they work. It is compiled at a run's start for the processor at hand, in some
+two seconds; nothing is kept on the disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mnistcli.engine import machine, plain, program
+from mnistcli.engine.program import Program
+from mnistcli.engine.scratch import temporary_folder
+from mnistcli.errors import EnvironmentFault
+from mnistcli.models import straight
+
+# Loops are vectors already: left to vectorise, g++ takes twice as long for nothing.
+_FLAGS = (
+    "-std=c++20", "-O2", "-march=native", "-fno-tree-vectorize", "-fno-trapping-math",
+    "-fno-math-errno", "-pthread", "-shared", "-fPIC",
+)  # fmt: skip
+_FUNCTIONS = {
+    "lanes_create": ctypes.c_void_p, "lanes_destroy": None,
+    "lanes_forward": ctypes.c_bool, "lanes_backward": ctypes.c_bool,
+}  # fmt: skip
+
+
+@functools.cache
+def compile_kernels() -> ctypes.CDLL | str:
+    """Return the loaded kernels, or why they can't be had here; once a process."""
+    try:
+        with temporary_folder() as folder:
+            library = folder / "lanes.so"
+            source = Path(__file__).with_name("lanes.cpp")
+            fault = machine.run_compiler(source, *_FLAGS, "-o", library, folder=folder)
+            return _load(library) if fault is None else fault
+    except EnvironmentFault as error:
+        return f"{error}; {error.hint}"
+
+
+def _load(library: Path) -> ctypes.CDLL | str:
+    """Return a library with all of our functions, or why there is none."""
+    try:
+        loaded = ctypes.CDLL(str(library))
+    except OSError as error:  # a folder that forbids execution; a compiler that wrote nothing
+        where = "where that folder forbids execution, let TMPDIR name another"
+        return f"the compiled kernels can't be loaded: {error}; {where}"
+    for name, returned in _FUNCTIONS.items():
+        if not hasattr(loaded, name):
+            return f"the compiled kernels lack {name}"
+        getattr(loaded, name).restype = returned
+    return loaded
+
+
+def why_not(model: nn.Module) -> str | None:
+    """Return None where the kernels can train a network, or what of it they can't do."""
+    if (reason := straight.why_not(model)) is not None:
+        return reason
+    try:
+        program.read(model)
+    except program.Unknown as reason:
+        return f"the kernels don't do {reason}"
+    return None
+
+
+def specialise(model: nn.Module, threads: int) -> None:
+    """Let a network's training run through the kernels; names, state and results stay.
+
+    Its `forward` is replaced. At each call it looks whether the network is still what was read; if
+    not, and in evaluation, it goes torch's own way.
+    """
+    assert why_not(model) is None
+    bound = _Bound(model, program.read(model), threads)
+    model.forward = functools.partial(_forward, model, bound)
+
+
+def _forward(model: nn.Module, bound: _Bound, images: Tensor) -> Tensor:
+    """Stand in for a network's `forward`."""
+    if not bound.fits(images):
+        logits: Tensor = type(model).forward(model, images)
+        return logits
+    for counter in bound.counters:
+        counter.add_(1)
+    logits = _Pass.apply(images.contiguous(), bound, *bound.trained)
+    return logits
+
+
+class _Pass(torch.autograd.Function):
+    """One pass through a bound network, which keeps what its backward pass needs."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, bound: _Bound, *trained: Tensor) -> Tensor:
+        logits = images.new_empty(len(images), bound.classes)
+        bound.call("lanes_forward", bound.data, images, ctypes.c_int64(len(images)),
+                   ctypes.c_bool(True), ctypes.c_int(bound.threads), logits)  # fmt: skip
+        bound.passes += 1
+        ctx.bound, ctx.number = bound, bound.passes
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        bound: _Bound = ctx.bound
+        assert ctx.number == bound.passes, "the kernels keep one pass, the last"
+        gradients = [torch.empty_like(parameter) for parameter in bound.trained]
+        places = iter(gradients)
+        addresses = [next(places).data_ptr() if trains else None for trains in bound.trains]
+        bound.call("lanes_backward", _addresses(addresses), gradient.contiguous())
+        return None, None, *gradients
+
+
+class _Bound:
+    """A network's program, read by the kernels, beside the tensors that it works on."""
+
+    def __init__(self, model: nn.Module, read: Program, threads: int) -> None:
+        self.threads, self.passes = threads, 0
+        self.classes = read.maps[-1].channels
+        self._model = weakref.ref(model)
+        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+        self._tensors = [tensors[name] for name in read.tensors]
+        self.trains = [isinstance(tensor, nn.Parameter) for tensor in self._tensors]
+        self.trained = [tensor for tensor in self._tensors if isinstance(tensor, nn.Parameter)]
+        self.counters = [tensors[name] for name in read.counters]
+        self.data = _addresses([tensor.data_ptr() for tensor in self._tensors])
+        self._seen = self._look(model)
+        words, numbers = _encode(read, tensors)
+        kernels = compile_kernels()
+        assert isinstance(kernels, ctypes.CDLL), kernels
+        self._kernels = kernels
+        self._handle = kernels.lanes_create(
+            (ctypes.c_int64 * len(words))(*words), (ctypes.c_double * len(numbers))(*numbers)
+        )
+        if not self._handle:
+            raise MemoryError
+        weakref.finalize(self, kernels.lanes_destroy, ctypes.c_void_p(self._handle))
+
+    def fits(self, images: Tensor) -> bool:
+        """Return whether torch would do with these pictures what the kernels do."""
+        model = self._model()
+        return (
+            model is not None
+            and plain.is_memory(images)
+            and images.dtype == torch.float32
+            and images.shape[1:] == (1, 28, 28)
+            and len(images) > 0
+            and not images.requires_grad
+            and plain.is_unwatched()
+            and not torch.is_autocast_enabled("cpu")
+            and self._look(model) == self._seen
+        )
+
+    def _look(self, model: nn.Module) -> list[Any]:
+        """Return all that decides what the network computes, as it is now."""
+        modules = [(id(m), m.training, plain.is_hooked(m)) for m in list(model.modules())[1:]]
+        tensors = [
+            (id(t), t.data_ptr(), t.requires_grad, t.stride(), plain.is_memory(t))
+            for t in (*model.parameters(), *model.buffers())
+        ]
+        root = (model.training, bool(model._forward_hooks or model._forward_pre_hooks))
+        return [root, modules, tensors]
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a kernel; tensors go as the address of their memory.
+
+        Raises:
+            MemoryError: there is too little of it for a batch of this size.
+        """
+        given = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
+        if not getattr(self._kernels, name)(ctypes.c_void_p(self._handle), *given):
+            raise MemoryError
+
+
+def _addresses(values: list[int | None]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(values))(*values)
+
+
+def _encode(read: Program, tensors: dict[str, Tensor]) -> tuple[list[int], list[float]]:
+    """Return a program as `lanes_create` reads it."""
+    place = {name: index for index, name in enumerate(read.tensors)} | {"": -1}
+    words, numbers = [len(read.maps), len(read.stages), len(read.tensors)], []
+    for m in read.maps:
+        words += [m.channels, m.height, m.width, m.activation, place[m.norm[0] if m.norm else ""]]
+        numbers += [m.eps, m.momentum]
+    for s in read.stages:
+        words += [s.kind, s.input, s.other, s.output, s.kernel, s.border, s.stride]
+        words += [place[s.weight], place[s.bias]]
+    for name in read.tensors:
+        words += _strides(tensors[name], read.matrices.get(name))
+    return words, numbers
+
+
+def _strides(tensor: Tensor, window: tuple[int, int] | None) -> list[int]:
+    """Return the steps of a weight's memory over outputs, inputs, rows and columns."""
+    strides = list(tensor.stride())
+    if window is not None:  # a linear layer's: [out, channels · height · width]
+        height, width = window
+        return [strides[0], height * width * strides[1], width * strides[1], strides[1]]
+    return strides + [0] * (4 - len(strides))
