@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mnistcli.engine import machine, plain, program
-from mnistcli.engine.program import Program
 from mnistcli.engine.scratch import temporary_folder
+from mnistcli.engine.stages import Program, Unknown
 from mnistcli.errors import EnvironmentFault
 from mnistcli.models import straight
 
@@ -62,28 +62,59 @@ def _load(library: Path) -> ctypes.CDLL | str:
 
 def why_not(model: nn.Module) -> str | None:
     """Return None where the kernels can train a network, or what of it they can't do."""
-    if (reason := straight.why_not(model)) is not None:
-        return reason
+    for name, module in model.named_modules():
+        if plain.is_hooked(module):
+            return f"{name or 'the network'} ({type(module).__name__}) has hooks"
     try:
-        program.read(model)
-    except program.Unknown as reason:
+        read = program.read(model)
+    except Unknown as reason:
         return f"the kernels don't do {reason}"
-    return None
+    tensors = _held(model)
+    if strange := next((name for name in read.tensors if not _is_plain(tensors[name])), None):
+        return f"the kernels don't do {strange} as it lies in memory"
+    return straight.why_not(model)
+
+
+def _held(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether a tensor is fp32 without gaps or overlaps, as its gradient will be."""
+    return (
+        plain.is_memory(tensor)
+        and tensor.dtype == torch.float32
+        and (tensor.ndim > 1 or tensor.is_contiguous())
+        and torch.empty_like(tensor).stride() == tensor.stride()
+    )
 
 
 def specialise(model: nn.Module, threads: int) -> None:
     """Let a network's training run through the kernels; names, state and results stay.
 
-    Its `forward` is replaced. At each call it looks whether the network is still what was read; if
-    not, and in evaluation, it goes torch's own way.
+    Its `forward` is replaced, and it is in training mode then. At each call it looks whether the
+    network is still what was read; if not, and in evaluation, it goes torch's own way.
     """
-    assert why_not(model) is None
-    bound = _Bound(model, program.read(model), threads)
-    model.forward = functools.partial(_forward, model, bound)
+    assert (reason := why_not(model)) is None, reason
+    model.train()
+    model.forward = _Forward(model, _Bound(model, program.read(model), threads))
+
+
+class _Forward:
+    """Stands in for a network's `forward`; a copy's is its class's own."""
+
+    def __init__(self, model: nn.Module, bound: _Bound) -> None:
+        self._model, self._bound = model, bound
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return _forward(self._model, self._bound, images)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return functools.partial(type(self._model).forward, memo[id(self._model)])
 
 
 def _forward(model: nn.Module, bound: _Bound, images: Tensor) -> Tensor:
-    """Stand in for a network's `forward`."""
+    """Return the logits, through the kernels where that is what torch would do."""
     if not bound.fits(images):
         logits: Tensor = type(model).forward(model, images)
         return logits
@@ -124,12 +155,15 @@ class _Bound:
         self.threads, self.passes = threads, 0
         self.classes = read.maps[-1].channels
         self._model = weakref.ref(model)
-        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+        tensors = _held(model)
         self._tensors = [tensors[name] for name in read.tensors]
         self.trains = [isinstance(tensor, nn.Parameter) for tensor in self._tensors]
         self.trained = [tensor for tensor in self._tensors if isinstance(tensor, nn.Parameter)]
         self.counters = [tensors[name] for name in read.counters]
         self.data = _addresses([tensor.data_ptr() for tensor in self._tensors])
+        self._least = 1 + any(one.norm and one.height * one.width == 1 for one in read.maps)
+        # Held, so that nothing else gets their ids.
+        self._parts = [*list(model.modules())[1:], *tensors.values()]
         self._seen = self._look(model)
         words, numbers = _encode(read, tensors)
         kernels = compile_kernels()
@@ -150,7 +184,7 @@ class _Bound:
             and plain.is_memory(images)
             and images.dtype == torch.float32
             and images.shape[1:] == (1, 28, 28)
-            and len(images) > 0
+            and len(images) >= self._least  # of a single value torch's normalisation raises
             and not images.requires_grad
             and plain.is_unwatched()
             and not torch.is_autocast_enabled("cpu")
@@ -161,7 +195,7 @@ class _Bound:
         """Return all that decides what the network computes, as it is now."""
         modules = [(id(m), m.training, plain.is_hooked(m)) for m in list(model.modules())[1:]]
         tensors = [
-            (id(t), t.data_ptr(), t.requires_grad, t.stride(), plain.is_memory(t))
+            (id(t), t.data_ptr(), t.requires_grad, t.dtype, t.shape, t.stride(), plain.is_memory(t))
             for t in (*model.parameters(), *model.buffers())
         ]
         root = (model.training, bool(model._forward_hooks or model._forward_pre_hooks))

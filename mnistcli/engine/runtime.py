@@ -199,9 +199,7 @@ def restore(
         asked = "off" if not saved["compiled"] else "auto" if moved else "on"
     wanted = replace(wanted, compile=asked)
     try:
-        runtime = choose_compile(
-            runtime, wanted, model, images_to_train=0, own=own, shared=shared
-        )
+        runtime = choose_compile(runtime, wanted, model, images_to_train=0, own=own, shared=shared)
     except (EnvironmentFault, UsageError):
         if request.compile == "on":
             raise
