@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -51,8 +52,11 @@ class Pool {
       for (int64_t item = 0; item < items; item++) todo(item, 0);
       return;
     }
-    for (; started < threads - 1; started++)
-      std::thread([this, index = started + 1] { serve(index); }).detach();
+    try {
+      for (; started < threads - 1; started++)
+        std::thread([this, index = started + 1] { serve(index); }).detach();
+    } catch (const std::system_error&) {  // the machine gives no more: fewer do the same
+    }
     work = &todo, done = 0;
     // A region in one word: which it is, its threads, its items, the next item.
     ticket = uint64_t(++region) << 48 | uint64_t(threads) << 40 | uint64_t(items) << 20;
