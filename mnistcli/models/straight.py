@@ -79,21 +79,19 @@ def _source(function: FunctionType) -> ast.FunctionDef | None:
     """Return a function's source where it is what runs: it may have been edited since."""
     code = function.__code__
     try:
-        source = inspect.getsource(code)
-        tree = ast.parse("if 1:\n" + source if source[0].isspace() else source)
+        tree = ast.parse("".join(inspect.findsource(code)[0]))
         compiled = compile(tree, code.co_filename, "exec", dont_inherit=True)
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    same = [one for one in compiled.co_consts if isinstance(one, CodeType) and _same(one, code)]
-    return found[0] if len(found) == len(same) == 1 else None
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    found = [node for node in nodes if node.lineno == code.co_firstlineno]
+    return found[0] if len(found) == 1 and code in _codes(compiled) else None
 
 
-def _same(one: CodeType, other: CodeType) -> bool:
-    parts = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars")
-    return repr(one.co_consts) == repr(other.co_consts) and all(
-        getattr(one, part) == getattr(other, part) for part in parts
-    )
+def _codes(code: CodeType) -> list[CodeType]:
+    """Return the code of all functions within."""
+    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
+    return inner + [further for one in inner for further in _codes(one)]
 
 
 class _Reader:
