@@ -33,6 +33,13 @@ constexpr int PIXELS = 7;  // of a row at once: 28, 14 and 7 are multiples
 
 typedef float V __attribute__((vector_size(4 * LANES)));
 
+#if defined(__AMX_BF16__)
+#define TILES 1
+}  // namespace
+#include "amx.h"
+namespace {
+#endif
+
 inline double sum(V value) {
   double total = 0;
   for (int i = 0; i < LANES; i++) total += value[i];
@@ -183,20 +190,29 @@ struct Stage {
 // Planes with a border of zeros around each, which a convolution reads. Rows are filled up to a
 // multiple of PIXELS; what is computed from there is not used.
 struct Planes {
+  int64_t channels, border, pitch, plane;
   V* start;
-  int64_t border, pitch, plane;
 
-  Planes(V* memory, int64_t height, int64_t width, int64_t around)
-      : start(memory), border(around),
-        pitch((width + PIXELS - 1) / PIXELS * PIXELS + 2 * around),
-        plane(pitch * (height + 2 * around)) {}
+  Planes(std::vector<V>& memory, int64_t c, int64_t height, int64_t width, int64_t around)
+      : channels(c), border(around), pitch((width + PIXELS - 1) / PIXELS * PIXELS + 2 * around),
+        plane(pitch * (height + 2 * around)) {
+    memory.resize(std::max<size_t>(memory.size(), (channels + 1) * plane));
+    start = memory.data();
+    for (c = 0; c < channels && border; c++) {
+      std::fill(start + c * plane, row(c, 0), V{});
+      for (int64_t y = 0; y < height; y++)
+        std::fill(row(c, y) + width, y + 1 < height ? row(c, y + 1) : start + (c + 1) * plane, V{});
+    }
+  }
 
   V* row(int64_t c, int64_t y) const { return start + c * plane + (y + border) * pitch + border; }
 
-  void clear_border(int64_t c, int64_t height, int64_t width) const {
-    std::fill(start + c * plane, row(c, 0), V{});
-    for (int64_t y = 0; y < height; y++)
-      std::fill(row(c, y) + width, y + 1 < height ? row(c, y + 1) : start + (c + 1) * plane, V{});
+  // Take a row [channels, length], `stride` apart.
+  void put_row(int64_t y, const V* values, int64_t length, int64_t stride) const {
+    for (int64_t c = 0; c < channels; c++) {
+      V* to = row(c, y * stride);
+      for (int64_t x = 0; x < length; x++, to += stride) *to = *values++;
+    }
   }
 };
 
@@ -217,7 +233,7 @@ struct Sums {
 };
 
 struct Scratch {
-  std::vector<V> planes, gradients, weights, row, sums;
+  std::vector<V> planes, other, gradients, weights, row, sums;
 };
 
 struct Shape {
@@ -293,6 +309,7 @@ class Network {
   std::vector<Map> maps;  // the pictures first, the logits last
   std::vector<Stage> stages;
   std::vector<Parameter> parameters;
+  bool half = false;  // whether products are of bf16, by matrix tiles
 
   void forward(const float* images, int64_t pictures, bool training, int used, float* logits) {
     count = pictures, groups = (count + LANES - 1) / LANES, threads = used;
@@ -335,6 +352,7 @@ class Network {
   std::vector<V> memory[2];
   std::vector<Scratch> scratches;
   std::vector<float> packed, weight_parts;
+  std::vector<uint32_t> halves;  // the weights of a stage in pairs
   std::vector<double> parts[3];  // two sums a channel and group: for input, other and bias
 
   V present(int64_t group) const {
@@ -392,73 +410,81 @@ class Network {
     }
   }
 
-  static V* room(std::vector<V>& memory, int64_t channels, const Planes& planes) {
-    memory.resize(std::max<size_t>(memory.size(), (channels + 1) * planes.plane));
-    return memory.data();
-  }
-
-  // Copy a group of a map into planes with a border, normalised and activated.
-  static Planes unfold(const Map& map, int64_t g, int64_t border, std::vector<V>& memory) {
-    Planes planes(nullptr, map.height, map.width, border);
-    planes.start = room(memory, map.channels, planes);
+  // Read a group of a map as its readers see it, normalised and activated, row by row.
+  template <class Target>
+  static void unfold(const Map& map, int64_t g, Scratch& scratch, const Target& target) {
+    scratch.row.resize(std::max<size_t>(scratch.row.size(), map.channels * map.width));
     with_activation(map.activation, [&](auto act) {
-      for (int64_t c = 0; c < map.channels; c++) {
-        planes.clear_border(c, map.height, map.width);
-        const V scale = V{} + map.scale[c], shift = V{} + map.shift[c];
-        const V* from = map.values + map.at(g, c, 0, 0);
-        for (int64_t y = 0; y < map.height; y++) {
-          V* to = planes.row(c, y);
-          for (int64_t x = 0; x < map.width; x++) to[x] = act.value(*from++ * scale + shift);
+      for (int64_t y = 0; y < map.height; y++) {
+        V* row = scratch.row.data();
+        for (int64_t c = 0; c < map.channels; c++) {
+          const V scale = V{} + map.scale[c], shift = V{} + map.shift[c];
+          const V* from = map.values + map.at(g, c, y, 0);
+          for (int64_t x = 0; x < map.width; x++) *row++ = act.value(from[x] * scale + shift);
         }
+        target.put_row(y, scratch.row.data(), map.width, 1);
       }
     });
-    return planes;
   }
 
-  // Copy the gradient of a group of a stage's stored output into planes, `stride` apart; lanes
-  // without a picture are 0.
-  Planes unfold_gradient(const Stage& stage, int64_t g, Scratch& scratch) {
-    const Map &in = maps[stage.input], &out = maps[stage.output];
-    const bool convolves = stage.kind == CONVOLUTION;
-    const int64_t stride = convolves ? stage.stride : 1;
-    const int64_t reach = stage.kernel - 1 - 2 * stage.border;
-    const int64_t height = convolves ? in.height - reach : out.height;
-    const int64_t width = convolves ? in.width - reach : out.width;
-    Planes planes(nullptr, height, width, convolves ? stage.kernel - 1 - stage.border : 0);
-    planes.start = room(scratch.gradients, out.channels, planes);
+  // Read the gradient of a group of a map's stored values, row by row; lanes without a picture
+  // are 0. Targets take rows `stride` apart.
+  template <class... Targets>
+  void unfold_gradient(const Map& map, int64_t g, int64_t stride, Scratch& scratch,
+                       const Targets&... targets) {
     const V lanes = present(g);
-    Sums biases = sums(2, g, out.channels, stage.bias >= 0, scratch);
-    for (int64_t c = 0; c < out.channels; c++) {
-      if (stride > 1) std::fill_n(planes.start + c * planes.plane, planes.plane, V{});
-      else planes.clear_border(c, height, width);
-      const V scale = out.scale[c] * lanes, slope = out.slope[c] * lanes;
-      const V constant = out.constant[c] * lanes;
-      const V *d = out.gradient + out.at(g, c, 0, 0), *value = out.values + out.at(g, c, 0, 0);
-      V total{};
-      for (int64_t y = 0; y < out.height; y++) {
-        V* to = planes.row(c, y * stride);
-        for (int64_t x = 0; x < out.width; x++, to += stride) {
-          *to = *d++ * scale + *value++ * slope + constant;
-          total += *to;
+    Sums biases = sums(2, g, map.channels, true, scratch);
+    scratch.row.resize(std::max<size_t>(scratch.row.size(), map.channels * map.width));
+    for (int64_t y = 0; y < map.height; y++) {
+      V* row = scratch.row.data();
+      for (int64_t c = 0; c < map.channels; c++) {
+        const V scale = map.scale[c] * lanes, slope = map.slope[c] * lanes;
+        const V constant = map.constant[c] * lanes;
+        const int64_t at = map.at(g, c, y, 0);
+        V total{};
+        for (int64_t x = 0; x < map.width; x++, row++) {
+          *row = map.gradient[at + x] * scale + map.values[at + x] * slope + constant;
+          total += *row;
         }
+        biases.add(c, total, V{});
       }
-      biases.add(c, total, V{});
+      (targets.put_row(y, scratch.row.data(), map.width, stride), ...);
     }
     biases.end_row();
-    return planes;
   }
 
   // Write one group of a stage's output, and add up its moments around the running mean.
   void compute(const Stage& stage, int64_t g, Scratch& scratch) {
+    const Map &in = maps[stage.input], &out = maps[stage.output];
+#if defined(TILES)
+    if (tiled(stage)) {
+      tiles::Pairs pairs(scratch.planes, in.channels, in.height, in.width, stage.border);
+      unfold(in, g, scratch, pairs);
+      const tiles::Cut cut(in.channels, out.channels, stage.kernel);
+      const tiles::Shapes shapes(16, int(cut.depth));
+      return keep(stage, g, scratch, [&](int64_t y, V* row) {
+        tiles::convolve(cut, pairs, stage.stride, halves.data(), y, out.width, row);
+      });
+    }
+#endif
+    Planes planes(scratch.planes, in.channels, in.height, in.width, stage.border);
+    unfold(in, g, scratch, planes);
+    const Map& map = maps[stage.kind == ADD ? stage.other : stage.input];
+    Planes other(scratch.other, map.channels, map.height, map.width, 0);
+    if (stage.kind == ADD) unfold(map, g, scratch, other);
+    keep(stage, g, scratch,
+         [&](int64_t y, V* row) { compute_row(stage, planes, other, y, row); });
+  }
+
+  template <class Row>
+  void keep(const Stage& stage, int64_t g, Scratch& scratch, Row compute_row) {
     const Map& out = maps[stage.output];
     const V lanes = present(g);
-    Planes in = unfold(maps[stage.input], g, stage.border, scratch.planes);
-    Planes other = stage.kind == ADD ? unfold(maps[stage.other], g, 0, scratch.gradients) : in;
     Sums moments = sums(0, g, out.channels, measures, scratch);
-    scratch.row.resize(out.channels * out.width);
+    scratch.row.resize(std::max<size_t>(scratch.row.size(), (out.channels + 15) * out.width));
     for (int64_t y = 0; y < out.height; y++) {
-      V* row = scratch.row.data();
-      compute_row(stage, in, other, y, row);
+      const V* row = scratch.row.data();
+      compute_row(y, scratch.row.data());
       for (int64_t c = 0; c < out.channels; c++) {
         V first{}, second{}, mean = V{} + out.mean[c];
         V bias = V{} + (stage.bias < 0 ? 0 : parameters[stage.bias].data[c]);
@@ -509,38 +535,76 @@ class Network {
   // From the gradient of one group of a stage's output to those of its weights and inputs.
   void differentiate(const Stage& stage, int64_t g, Scratch& scratch) {
     const Map &in = maps[stage.input], &out = maps[stage.output];
-    Planes gradients = unfold_gradient(stage, g, scratch);
-    Planes planes = unfold(in, g, stage.border, scratch.planes);
-    if (stage.weight >= 0) {
+    const bool convolves = stage.kind == CONVOLUTION;
+    float* part = weight_parts.data() + g * weights_of(stage);
+    const int64_t around = convolves ? stage.kernel - 1 - stage.border : 0;
+#if defined(TILES)
+    if (tiled(stage) && stage.stride == 1) {
+      tiles::Columns columns(scratch.planes, in.channels, in.height, in.width, stage.border);
+      tiles::Rows rows(scratch.other, out.channels, out.height, out.width);
+      tiles::Pairs pairs(scratch.gradients, out.channels, out.height, out.width, around);
+      unfold(in, g, scratch, columns);
+      unfold_gradient(out, g, 1, scratch, rows, pairs);
+      {
+        const tiles::Shapes shapes(16, 16);
+        tiles::weight_gradient(columns, rows, stage.kernel, out.height, part);
+      }
+      const tiles::Cut cut(out.channels, in.channels, stage.kernel);
+      const tiles::Shapes shapes(16, int(cut.depth));
+      return pass_back(stage, 0, g, scratch, [&](int64_t y, V* row) {
+        tiles::convolve(cut, pairs, 1, halves.data(), y, in.width, row);
+      });
+    }
+#endif
+    const int64_t stride = convolves ? stage.stride : 1;
+    const int64_t reach = convolves ? stage.kernel - 1 - 2 * stage.border : 0;
+    const int64_t height = stride > 1 ? in.height - reach : out.height;
+    const int64_t width = stride > 1 ? in.width - reach : out.width;
+    Planes planes(scratch.planes, in.channels, in.height, in.width, stage.border);
+    Planes gradients(scratch.gradients, out.channels, height, width, around);
+    if (stride > 1) std::fill(scratch.gradients.begin(), scratch.gradients.end(), V{});
+    unfold(in, g, scratch, planes);
+    unfold_gradient(out, g, stride, scratch, gradients);
+    if (convolves) {
+      Shape shape{in.channels, out.channels, stage.kernel, out.height, out.width};
       scratch.weights.assign(weights_of(stage), V{});
-      if (stage.kind == CONVOLUTION) {
-        Shape shape{in.channels, out.channels, stage.kernel, out.height, out.width};
-        weight_gradient(shape, gradients, planes, stage.stride, scratch.weights.data());
-      } else {
-        for (int64_t i = 0; i < weights_of(stage); i++) {
-          int64_t c = i / in.pixels(), y = i % in.pixels() / in.width, x = i % in.width;
-          scratch.weights[i] = gradients.row(c, 0)[0] * planes.row(c, y)[x];
-        }
-      }
-      float* part = weight_parts.data() + g * weights_of(stage);
+      weight_gradient(shape, gradients, planes, stride, scratch.weights.data());
       for (const V& total : scratch.weights) *part++ = float(sum(total));
-    }
-    for (int slot = 0; slot < (stage.kind == ADD ? 2 : 1); slot++) {
-      const int64_t index = slot ? stage.other : stage.input;
-      if (index == 0) continue;
-      const Map& map = maps[index];
-      Sums totals = sums(slot, g, map.channels, stage.finishes[slot] && map.norm >= 0, scratch);
-      scratch.row.resize(map.channels * map.width);
-      for (int64_t y = 0; y < map.height; y++) {
-        V* row = scratch.row.data();
-        differentiate_row(stage, slot, gradients, planes, y, row);
-        for (int64_t c = 0; c < map.channels; c++, row += map.width)
-          with_activation(map.activation, [&](auto act) {
-            settle<decltype(act)>(map, stage, slot, c, map.at(g, c, y, 0), row, totals);
-          });
-        totals.end_row();
+    } else if (stage.kind == DEPTHWISE) {
+      for (int64_t i = 0; i < weights_of(stage); i++) {
+        int64_t c = i / in.pixels(), y = i % in.pixels() / in.width, x = i % in.width;
+        part[i] = float(sum(gradients.row(c, 0)[0] * planes.row(c, y)[x]));
       }
     }
+    for (int slot = 0; slot < (stage.kind == ADD ? 2 : 1); slot++)
+      pass_back(stage, slot, g, scratch, [&](int64_t y, V* row) {
+        differentiate_row(stage, slot, gradients, planes, y, row);
+      });
+  }
+
+  // Add to the gradient of a stage's input, row by row.
+  template <class Row>
+  void pass_back(const Stage& stage, int slot, int64_t g, Scratch& scratch, Row differentiate_row) {
+    const int64_t index = slot ? stage.other : stage.input;
+    if (index == 0) return;
+    const Map& map = maps[index];
+    Sums totals = sums(slot, g, map.channels, stage.finishes[slot] && map.norm >= 0, scratch);
+    scratch.row.resize(std::max<size_t>(scratch.row.size(), (map.channels + 15) * map.width));
+    for (int64_t y = 0; y < map.height; y++) {
+      const V* row = scratch.row.data();
+      differentiate_row(y, scratch.row.data());
+      for (int64_t c = 0; c < map.channels; c++, row += map.width)
+        with_activation(map.activation, [&](auto act) {
+          settle<decltype(act)>(map, stage, slot, c, map.at(g, c, y, 0), row, totals);
+        });
+      totals.end_row();
+    }
+  }
+
+  // Whether matrix tiles compute a stage: with one channel, or on few pixels, they gain nothing.
+  bool tiled(const Stage& stage) const {
+    const Map &in = maps[stage.input], &out = maps[stage.output];
+    return half && stage.kind == CONVOLUTION && in.channels > 3 && out.pixels() > 1;
   }
 
   // One row of the gradient of all channels of an input, [channels, width].
@@ -592,22 +656,26 @@ class Network {
     return maps[stage.output].channels * inputs * stage.kernel * stage.kernel;
   }
 
-  // Bring a convolution's weights into the order in which `convolve` reads them; backwards inputs
-  // and outputs change places, and the taps their order.
+  // Bring a convolution's weights into the order in which they are read; backwards inputs and
+  // outputs change places, and the taps their order.
   void pack(const Stage& stage, bool back) {
     const Parameter& weight = parameters[stage.weight];
     int64_t inputs = maps[stage.input].channels, outputs = maps[stage.output].channels;
     if (back) std::swap(inputs, outputs);
     const int64_t k = stage.kernel;
+    auto get = [&](int64_t o, int64_t i, int64_t y, int64_t x) {
+      return weight.data[back ? weight.at(i, o, k - 1 - y, k - 1 - x) : weight.at(o, i, y, x)];
+    };
+#if defined(TILES)
+    if (tiled(stage) && !(back && stage.stride > 1))
+      return tiles::pack(tiles::Cut(inputs, outputs, k), inputs, outputs, get, halves);
+#endif
     packed.clear();
     in_runs<LONGEST>(outputs, [&](int64_t first, auto run) {
       for (int64_t i = 0; i < inputs; i++)
         for (int64_t tap = 0; tap < k * k; tap++)
-          for (int64_t c = first; c < first + run; c++) {
-            int64_t y = tap / k, x = tap % k;
-            packed.push_back(weight.data[back ? weight.at(i, c, k - 1 - y, k - 1 - x)
-                                              : weight.at(c, i, y, x)]);
-          }
+          for (int64_t c = first; c < first + run; c++)
+            packed.push_back(get(c, i, tap / k, tap % k));
     });
   }
 
@@ -691,6 +759,7 @@ extern "C" {
 // Words and numbers as `lanes.py` writes them; null where memory is short.
 Network* lanes_create(const int64_t* words, const double* numbers) try {
   auto network = std::make_unique<Network>();
+  network->half = *words++;
   int64_t maps = *words++, stages = *words++, parameters = *words++;
   for (; maps--; words += 5, numbers += 2) {
     Map map{words[0], words[1], words[2], words[3], words[4], numbers[0], numbers[1]};
@@ -708,6 +777,15 @@ Network* lanes_create(const int64_t* words, const double* numbers) try {
   return network.release();
 } catch (const std::bad_alloc&) {
   return nullptr;
+}
+
+// Return whether products of bf16 are to be had here.
+bool lanes_halves() {
+#if defined(TILES)
+  return tiles::permitted();
+#else
+  return false;
+#endif
 }
 
 void lanes_destroy(Network* network) { delete network; }
