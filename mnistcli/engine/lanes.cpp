@@ -11,6 +11,9 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <sys/mman.h>
 #include <functional>
 #include <memory>
 #include <new>
@@ -33,12 +36,45 @@ constexpr int PIXELS = 7;  // of a row at once: 28, 14 and 7 are multiples
 
 typedef float V __attribute__((vector_size(4 * LANES)));
 
-#if defined(__AMX_BF16__)
-#define TILES 1
 }  // namespace
+
+#if defined(HALVES)
 #include "amx.h"
-namespace {
 #endif
+
+namespace {
+
+// Maps are kept as bf16 where products are of bf16: half as much goes through memory.
+#if defined(HALVES)
+typedef __m256i Stored;
+inline V load(Stored value) {
+  return V(_mm512_slli_epi32(_mm512_cvtepu16_epi32(value), 16));
+}
+inline Stored stored(V value) { return Stored(_mm512_cvtneps_pbh(__m512(value))); }
+#else
+typedef V Stored;
+inline V load(V value) { return value; }
+inline V stored(V value) { return value; }
+#endif
+
+// Memory of V in pages of 2 MiB, where the system has them.
+struct Memory {
+  Stored* start = nullptr;
+  size_t size = 0;
+
+  ~Memory() { std::free(start); }
+  void reserve(size_t wanted) {
+    if (wanted <= size) return;
+    std::free(start);
+    constexpr size_t page = size_t(1) << 21;
+    size_t bytes = (wanted * sizeof(Stored) + page - 1) / page * page;
+    start = static_cast<Stored*>(std::aligned_alloc(page, bytes));
+    if (!start) throw std::bad_alloc();
+    madvise(start, bytes, MADV_HUGEPAGE);
+    std::memset(start, 0, bytes);
+    size = wanted;
+  }
+};
 
 inline double sum(V value) {
   double total = 0;
@@ -172,7 +208,8 @@ struct Map {
   double eps, momentum;
   std::vector<float> mean, rstd, scale, shift;  // of the normalisation: scale · y + shift
   std::vector<float> slope, constant;           // its gradient is scale · d + slope · y + constant
-  V *values = nullptr, *gradient = nullptr;
+  Stored *values = nullptr, *gradient = nullptr;
+  int64_t place = 0;  // of its gradient, in a group
 
   int64_t pixels() const { return height * width; }
   int64_t at(int64_t group, int64_t c, int64_t y, int64_t x) const {
@@ -309,7 +346,6 @@ class Network {
   std::vector<Map> maps;  // the pictures first, the logits last
   std::vector<Stage> stages;
   std::vector<Parameter> parameters;
-  bool half = false;  // whether products are of bf16, by matrix tiles
 
   void forward(const float* images, int64_t pictures, bool training, int used, float* logits) {
     count = pictures, groups = (count + LANES - 1) / LANES, threads = used;
@@ -329,7 +365,7 @@ class Network {
     const Map& last = maps.back();
     for (int64_t n = 0; n < count; n++)
       for (int64_t c = 0; c < last.channels; c++)
-        logits[n * last.channels + c] = last.values[last.at(n / LANES, c, 0, 0)][n % LANES];
+        logits[n * last.channels + c] = load(last.values[last.at(n / LANES, c, 0, 0)])[n % LANES];
   }
 
   void backward(const float* gradient) {
@@ -346,10 +382,10 @@ class Network {
   }
 
  private:
-  int64_t count = 0, groups = 0, reserved = 0, trained = 0;
+  int64_t count = 0, groups = 0;
   int threads = 1;
   bool measures = false;  // whether the map in work is to be normalised by its own moments
-  std::vector<V> memory[2];
+  Memory memory[2];
   std::vector<Scratch> scratches;
   std::vector<float> packed, weight_parts;
   std::vector<uint32_t> halves;  // the weights of a stage in pairs
@@ -369,18 +405,17 @@ class Network {
 
   void reserve(bool training) {
     scratches.resize(std::max<size_t>(scratches.size(), threads));
-    for (int what = 0; what < 1 + training; what++) {
-      if (int64_t& had = what ? trained : reserved; groups > had) {
-        int64_t total = 0;
-        for (const Map& map : maps) total += map.at(groups, 0, 0, 0);
-        memory[what].resize(total);
-        had = groups;
-      }
+    int64_t total = 0, most = 0;
+    for (const Map& map : maps) {
+      total += map.at(groups, 0, 0, 0);
+      most = std::max(most, map.place + map.channels * map.pixels());
     }
-    V *values = memory[0].data(), *gradients = memory[1].data();
+    memory[0].reserve(total);
+    if (training) memory[1].reserve(groups * most);
+    Stored* values = memory[0].start;
     for (Map& map : maps) {
       map.values = values, values += map.at(groups, 0, 0, 0);
-      map.gradient = gradients, gradients += map.at(groups, 0, 0, 0);
+      map.gradient = memory[1].start + groups * map.place;
     }
   }
 
@@ -400,14 +435,15 @@ class Network {
   }
 
   // Turn torch's [pictures, channels, height, width] into one group of a map.
-  void enter(int64_t g, const float* from, const Map& map, V* to) const {
-    int64_t values = map.channels * map.pixels();
-    for (int64_t i = 0; i < values; i++) {
-      V lanes{};
-      for (int lane = 0; lane < LANES && g * LANES + lane < count; lane++)
-        lanes[lane] = from[(g * LANES + lane) * values + i];
-      to[g * values + i] = lanes;
-    }
+  void enter(int64_t g, const float* from, const Map& map, Stored* to) const {
+    const int64_t size = map.channels * map.pixels();
+    for (int64_t c = 0; c < map.channels; c++)
+      for (int64_t p = 0; p < map.pixels(); p++) {
+        V lanes{};
+        for (int lane = 0; lane < LANES && g * LANES + lane < count; lane++)
+          lanes[lane] = from[(g * LANES + lane) * size + c * map.pixels() + p];
+        to[map.at(g, c, 0, 0) + p] = stored(lanes);
+      }
   }
 
   // Read a group of a map as its readers see it, normalised and activated, row by row.
@@ -419,8 +455,8 @@ class Network {
         V* row = scratch.row.data();
         for (int64_t c = 0; c < map.channels; c++) {
           const V scale = V{} + map.scale[c], shift = V{} + map.shift[c];
-          const V* from = map.values + map.at(g, c, y, 0);
-          for (int64_t x = 0; x < map.width; x++) *row++ = act.value(from[x] * scale + shift);
+          const Stored* from = map.values + map.at(g, c, y, 0);
+          for (int64_t x = 0; x < map.width; x++) *row++ = act.value(load(from[x]) * scale + shift);
         }
         target.put_row(y, scratch.row.data(), map.width, 1);
       }
@@ -443,7 +479,7 @@ class Network {
         const int64_t at = map.at(g, c, y, 0);
         V total{};
         for (int64_t x = 0; x < map.width; x++, row++) {
-          *row = map.gradient[at + x] * scale + map.values[at + x] * slope + constant;
+          *row = load(map.gradient[at + x]) * scale + load(map.values[at + x]) * slope + constant;
           total += *row;
         }
         biases.add(c, total, V{});
@@ -456,7 +492,7 @@ class Network {
   // Write one group of a stage's output, and add up its moments around the running mean.
   void compute(const Stage& stage, int64_t g, Scratch& scratch) {
     const Map &in = maps[stage.input], &out = maps[stage.output];
-#if defined(TILES)
+#if defined(HALVES)
     if (tiled(stage)) {
       tiles::Pairs pairs(scratch.planes, in.channels, in.height, in.width, stage.border);
       unfold(in, g, scratch, pairs);
@@ -488,10 +524,10 @@ class Network {
       for (int64_t c = 0; c < out.channels; c++) {
         V first{}, second{}, mean = V{} + out.mean[c];
         V bias = V{} + (stage.bias < 0 ? 0 : parameters[stage.bias].data[c]);
-        V* to = out.values + out.at(g, c, y, 0);
+        Stored* to = out.values + out.at(g, c, y, 0);
         for (int64_t x = 0; x < out.width; x++) {
-          to[x] = *row++ + bias;
-          V apart = (to[x] - mean) * lanes;
+          to[x] = stored(*row++ + bias);
+          V apart = (load(to[x]) - mean) * lanes;
           first += apart, second += apart * apart;
         }
         moments.add(c, first, second);
@@ -538,7 +574,7 @@ class Network {
     const bool convolves = stage.kind == CONVOLUTION;
     float* part = weight_parts.data() + g * weights_of(stage);
     const int64_t around = convolves ? stage.kernel - 1 - stage.border : 0;
-#if defined(TILES)
+#if defined(HALVES)
     if (tiled(stage) && stage.stride == 1) {
       tiles::Columns columns(scratch.planes, in.channels, in.height, in.width, stage.border);
       tiles::Rows rows(scratch.other, out.channels, out.height, out.width);
@@ -604,7 +640,7 @@ class Network {
   // Whether matrix tiles compute a stage: with one channel, or on few pixels, they gain nothing.
   bool tiled(const Stage& stage) const {
     const Map &in = maps[stage.input], &out = maps[stage.output];
-    return half && stage.kind == CONVOLUTION && in.channels > 3 && out.pixels() > 1;
+    return stage.kind == CONVOLUTION && in.channels > 3 && out.pixels() > 1;
   }
 
   // One row of the gradient of all channels of an input, [channels, width].
@@ -641,12 +677,16 @@ class Network {
   static void settle(const Map& map, const Stage& stage, int slot, int64_t c, int64_t at,
                      const V* row, Sums& sums) {
     const V mean = V{} + map.mean[c], scale = V{} + map.scale[c], shift = V{} + map.shift[c];
-    V first{}, second{}, *values = map.values + at, *gradient = map.gradient + at;
+    V first{}, second{};
+    const Stored* values = map.values + at;
+    Stored* gradient = map.gradient + at;
     for (int64_t x = 0; x < map.width; x++) {
-      V d = stage.adds[slot] ? row[x] + gradient[x] : row[x];
-      if (stage.finishes[slot]) d = Act::gradient(values[x] * scale + shift, d);
-      gradient[x] = d;
-      first += d, second += d * (values[x] - mean);
+      V value = load(values[x]), d = row[x];
+      if (stage.adds[slot]) d += load(gradient[x]);
+      if (stage.finishes[slot]) d = Act::gradient(value * scale + shift, d);
+      gradient[x] = stored(d);
+      d = load(gradient[x]);
+      first += d, second += d * (value - mean);
     }
     sums.add(c, first, second);
   }
@@ -666,7 +706,7 @@ class Network {
     auto get = [&](int64_t o, int64_t i, int64_t y, int64_t x) {
       return weight.data[back ? weight.at(i, o, k - 1 - y, k - 1 - x) : weight.at(o, i, y, x)];
     };
-#if defined(TILES)
+#if defined(HALVES)
     if (tiled(stage) && !(back && stage.stride > 1))
       return tiles::pack(tiles::Cut(inputs, outputs, k), inputs, outputs, get, halves);
 #endif
@@ -737,19 +777,41 @@ class Network {
   }
 };
 
-// The readers of a map add to its gradient in the order opposite to that of computing.
-void order_gradients(Network& network) {
-  std::vector<Stage*> last_adder(network.maps.size(), nullptr);
-  std::vector<bool> begun(network.maps.size(), false);
-  std::vector<int> slot_of(network.maps.size(), 0);
-  for (auto stage = network.stages.rbegin(); stage != network.stages.rend(); ++stage)
-    for (int slot = 0; slot < (stage->kind == ADD ? 2 : 1); slot++) {
-      int64_t map = slot ? stage->other : stage->input;
-      stage->adds[slot] = begun[map];
-      begun[map] = true, last_adder[map] = &*stage, slot_of[map] = slot;
+// Say who adds to a map's gradient first and last, and where the gradient lies: maps whose gradients
+// are never needed at a time share a place.
+void plan_gradients(Network& network) {
+  struct Life {
+    int first = -1, last = -1, slot = 0;  // stages, counted backwards
+  };
+  std::vector<Life> lives(network.maps.size());
+  const int stages = int(network.stages.size());
+  lives.back().first = 0;
+  for (int turn = 0; turn < stages; turn++) {
+    Stage& stage = network.stages[stages - 1 - turn];
+    for (int slot = 0; slot < (stage.kind == ADD ? 2 : 1); slot++) {
+      Life& life = lives[slot ? stage.other : stage.input];
+      stage.adds[slot] = life.first >= 0;
+      if (life.first < 0) life.first = turn;
+      life.last = turn, life.slot = slot;
     }
-  for (size_t map = 0; map < last_adder.size(); map++)
-    if (last_adder[map]) last_adder[map]->finishes[slot_of[map]] = true;
+  }
+  for (size_t map = 0; map < lives.size(); map++)
+    if (lives[map].last >= 0)
+      network.stages[stages - 1 - lives[map].last].finishes[lives[map].slot] = true;
+  for (int turn = 0; turn < stages; turn++) lives[network.stages[stages - 1 - turn].output].last = turn;
+  for (size_t map = lives.size(); map-- > 1;) {  // in the order in which they are begun
+    Map& mine = network.maps[map];
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (size_t other = map + 1; other < lives.size(); other++) {
+        const Map& taken = network.maps[other];
+        bool both = lives[other].first <= lives[map].last && lives[map].first <= lives[other].last;
+        if (both && mine.place < taken.place + taken.channels * taken.pixels() &&
+            taken.place < mine.place + mine.channels * mine.pixels())
+          mine.place = taken.place + taken.channels * taken.pixels(), moved = true;
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -759,7 +821,6 @@ extern "C" {
 // Words and numbers as `lanes.py` writes them; null where memory is short.
 Network* lanes_create(const int64_t* words, const double* numbers) try {
   auto network = std::make_unique<Network>();
-  network->half = *words++;
   int64_t maps = *words++, stages = *words++, parameters = *words++;
   for (; maps--; words += 5, numbers += 2) {
     Map map{words[0], words[1], words[2], words[3], words[4], numbers[0], numbers[1]};
@@ -773,18 +834,18 @@ Network* lanes_create(const int64_t* words, const double* numbers) try {
                                words[6], words[7], words[8]});
   for (; parameters--; words += 4)
     network->parameters.push_back({{words[0], words[1], words[2], words[3]}});
-  order_gradients(*network);
+  plan_gradients(*network);
   return network.release();
 } catch (const std::bad_alloc&) {
   return nullptr;
 }
 
-// Return whether products of bf16 are to be had here.
-bool lanes_halves() {
-#if defined(TILES)
+// Return whether this process may use what the kernels are made for.
+bool lanes_permitted() {
+#if defined(HALVES)
   return tiles::permitted();
 #else
-  return false;
+  return true;
 #endif
 }
 
