@@ -143,6 +143,15 @@ def cpu_has_bf16() -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
+def cpu_has_tiles() -> bool:
+    """Read the processor's flags: Intel's AMX for bf16, and what turns numbers into bf16."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return words >= {"amx_bf16", "avx512_bf16"}
+
+
 def cuda_devices() -> list[str]:
     """Return each NVIDIA device's name, compute capability and memory, in words."""
     found = (torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count()))

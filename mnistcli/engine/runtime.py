@@ -44,8 +44,8 @@ class Runtime:
     """What was decided. `device_reason` says why a present NVIDIA device is not used.
 
     `threads_reason` says why there are fewer threads than cores, where nobody asked for so few;
-    `compiler` is the version line of what compiled the CPU's kernels, which compute in fp32;
-    `teacher_precision` is what a teacher computes in, where not in the same.
+    `compiler` is the version line of what compiled the CPU's kernels; `teacher_precision` is what
+    a teacher computes in, where not in the same.
     """
 
     device: str
@@ -119,8 +119,9 @@ def choose_compile(
 ) -> Runtime:
     """Decide on compiled kernels or, on CUDA, a recorded step: `auto` where it pays and works.
 
-    `own` is a network that is not registered, `shared` a run of several ranks. The kernels compute
-    in fp32, which on the CPU becomes the run's precision unless another was asked for.
+    `own` is a network that is not registered, `shared` a run of several ranks. The kernels multiply
+    in bf16 where the processor has matrix tiles, else in fp32: on the CPU that becomes the run's
+    precision unless another was asked for.
 
     Raises:
         EnvironmentFault: it was asked for, and no compiler works here.
@@ -134,16 +135,19 @@ def choose_compile(
         return _choose_recording(runtime, asked, own=own, shared=shared)
     if asked == "auto" and images_to_train < _COMPILE_PAYS_IMAGES:
         return replace(runtime, compile_reason="too short a run for compiling to pay")
+    precision: Precision = "bf16" if machine.cpu_has_tiles() else "fp32"
+    if request.precision != "auto":
+        precision = runtime.precision
     reason = lanes.why_not(model)
-    if request.precision == "bf16":
-        reason = "the kernels compute in fp32, and bf16 was asked for"
+    if precision == "bf16" and not machine.cpu_has_tiles():
+        reason = "the kernels need matrix tiles (AMX) for bf16"
     if reason is not None and asked == "on":
         raise UsageError(f"can't compile: {reason}", hint="--compile auto")
-    fault = reason or compile_fault()
+    fault = reason or compile_fault(_DTYPES[precision])
     if fault is None:
-        best = runtime.precision if runtime.precision != "fp32" else None
+        best = runtime.precision if runtime.precision != precision else None
         return replace(runtime, compiled=True, compiler=machine.compiler_version(),
-                       precision="fp32", teacher_precision=best)  # fmt: skip
+                       precision=precision, teacher_precision=best)  # fmt: skip
     if asked == "on":
         raise EnvironmentFault(
             f"can't compile: {fault}", hint="--compile off, or install what is missing"
@@ -164,9 +168,9 @@ def _choose_recording(runtime: Runtime, asked: str, *, own: bool, shared: bool) 
     return replace(runtime, compiled=True)
 
 
-def compile_fault() -> str | None:
-    """Return None, or why the CPU's kernels can't be compiled here."""
-    kernels = lanes.compile_kernels()
+def compile_fault(dtype: torch.dtype = torch.float32) -> str | None:
+    """Return None, or why the CPU's kernels for a dtype can't be compiled here."""
+    kernels = lanes.compile_kernels(dtype)
     return kernels if isinstance(kernels, str) else None
 
 
@@ -199,9 +203,7 @@ def restore(
         asked = "off" if not saved["compiled"] else "auto" if moved else "on"
     wanted = replace(wanted, compile=asked)
     try:
-        runtime = choose_compile(
-            runtime, wanted, model, images_to_train=0, own=own, shared=shared
-        )
+        runtime = choose_compile(runtime, wanted, model, images_to_train=0, own=own, shared=shared)
     except (EnvironmentFault, UsageError):
         if request.compile == "on":
             raise

@@ -57,7 +57,7 @@ def create(entry: ModelEntry, recipe: Recipe, chosen: Runtime) -> TrainState:
     model = runtime.place(build(entry, recipe.model_args), chosen)
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     if chosen.compiled and chosen.device == "cpu":  # on CUDA the step is recorded instead
-        lanes.specialise(model, chosen.threads)
+        lanes.specialise(model.train(), chosen.dtype, chosen.threads)
     return TrainState(
         model=model.train(),
         forward=model,
