@@ -19,7 +19,7 @@ from mnistcli.data.batches import steps_per_epoch, training_batches
 from mnistcli.engine import machine, state
 from mnistcli.engine.evaluate import evaluate
 from mnistcli.engine.run import Run
-from mnistcli.engine.runtime import Runtime, wait_for_device
+from mnistcli.engine.runtime import Runtime, all_threads, use_threads, wait_for_device
 from mnistcli.engine.scratch import temporary_folder
 from mnistcli.engine.step import Step
 from mnistcli.engine.train import train
@@ -49,7 +49,8 @@ class Bench:
         self.test = dataset.test.to(chosen.torch_device)
         self.state = state.create(entry, recipe, chosen)
         self._hashes = dataset.hashes
-        self._teacher = None if taught is None else taught[0]
+        self._teacher = None if taught is None else state.teaching(taught[0], chosen)
+        use_threads(chosen)
         self.teacher_mult_adds = 0 if taught is None else taught[1]
         self._step = Step(self._run(Path()), self.state)
         self.warmup_seconds = self._time(lambda: self.steps(8))
@@ -89,7 +90,8 @@ class Bench:
     def evaluation_seconds(self) -> float:
         """Return the seconds of one pass over the test set."""
         self.state.refresh_evaluated()
-        return self._time(lambda: evaluate(self.state.evaluated, self.test))
+        with all_threads(self.runtime):
+            return self._time(lambda: evaluate(self.state.evaluated, self.test))
 
     def bookkeeping_seconds(self) -> float:
         """Return what an epoch takes besides training and evaluation: average, checkpoints, events.

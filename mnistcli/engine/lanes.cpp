@@ -83,7 +83,8 @@ inline double sum(V value) {
 }
 
 // Threads that take items one by one. One that has to share its core delays the others by no more
-// than the item in its hands, and who waits sleeps after a few microseconds.
+// than the item in its hands, and who waits sleeps after some 20 microseconds: less, and a step of v3
+// on two cores takes 6 % longer.
 class Pool {
  public:
   using Work = std::function<void(int64_t item, int thread)>;
@@ -125,7 +126,7 @@ class Pool {
 
   template <class Enough>
   static void wait(std::atomic<int>& value, Enough enough) {
-    for (int spin = 0; spin < 3000; spin++)
+    for (int spin = 0; spin < 20000; spin++)
       if (enough(value)) return;
     for (int seen = value; !enough(seen); seen = value) value.wait(seen);
   }

@@ -133,7 +133,10 @@ class _Bound:
         self.trained = [tensor for tensor in self._tensors if isinstance(tensor, nn.Parameter)]
         self.counters = [tensors[name] for name in read.counters]
         self._data = _addresses([tensor.data_ptr() for tensor in self._tensors])
+        self._modules = [m for m in model.modules() if m is not model]
+        self._holders = [m for m in model.modules() if m._parameters or m._buffers]
         self._seen = self._look(model)
+        self._plain = all(map(plain.is_memory, (*model.parameters(), *model.buffers())))
         words, numbers = _encode(read, tensors)
         self._handle = kernels.lanes_create(
             (ctypes.c_int64 * len(words))(*words), (ctypes.c_double * len(numbers))(*numbers)
@@ -154,6 +157,7 @@ class _Bound:
         model = self._model()
         return (
             model is not None
+            and self._plain
             and plain.is_memory(images)
             and images.dtype == torch.float32
             and images.shape[1:] == (1, 28, 28)
@@ -165,14 +169,22 @@ class _Bound:
         )
 
     def _look(self, model: nn.Module) -> list[Any]:
-        """Return all that decides what the network computes, as it is now."""
-        modules = [(id(m), m.training, plain.is_hooked(m)) for m in list(model.modules())[1:]]
-        tensors = [
-            (id(t), t.data_ptr(), t.requires_grad, t.stride(), plain.is_memory(t))
-            for t in (*model.parameters(), *model.buffers())
+        """Return all that decides what the network computes and can change in its life, as it is.
+
+        A tensor of another shape, type or layout has other memory; some 50 microseconds.
+        """
+        seen: list[Any] = [
+            model.training,
+            len(model._forward_hooks) + len(model._forward_pre_hooks),
+            *map(id, model._modules.values()),
         ]
-        root = (model.training, bool(model._forward_hooks or model._forward_pre_hooks))
-        return [root, modules, tensors]
+        for module in self._modules:
+            seen += [module.training, plain.is_hooked(module), *map(id, module._modules.values())]
+        for holder in self._holders:
+            for tensor in (*holder._parameters.values(), *holder._buffers.values()):
+                if tensor is not None:
+                    seen += [id(tensor), tensor.data_ptr(), tensor.requires_grad]
+        return seen
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call a kernel; tensors go as the address of their memory.

@@ -69,6 +69,15 @@ def create(entry: ModelEntry, recipe: Recipe, chosen: Runtime) -> TrainState:
     )
 
 
+def teaching(teacher: nn.Module, chosen: Runtime) -> nn.Module:
+    """Return a teacher on the device, through the kernels where they compute in its precision."""
+    teacher = runtime.place(copy.deepcopy(teacher), chosen).eval()
+    same = chosen.teacher_precision in (None, chosen.precision)
+    if chosen.compiled and chosen.device == "cpu" and same and lanes.why_not(teacher) is None:
+        lanes.specialise(teacher, chosen.dtype, chosen.threads)
+    return teacher
+
+
 def restore(state: TrainState, saved: dict[str, Any], *, where: str) -> None:
     """Continue from a checkpoint; a finished run's brings its history only.
 
