@@ -32,6 +32,7 @@ from mnistcli.cli import (  # noqa: E402
     compare,
     doctor,
     evaluate,
+    export,
     predict,
     processes,
     report,
@@ -67,7 +68,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": list(_HELP)},
 )
-for module in (train, summary, evaluate, compare, predict, report, bench, doctor):
+for module in (train, summary, evaluate, compare, predict, report, export, bench, doctor):
     module.register(app)
 for registered in app.registered_commands:
     if registered.callback is not None:
