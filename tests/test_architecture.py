@@ -159,7 +159,8 @@ def test_one_writer_writes_every_file() -> None:
     "arguments",
     [
         "--help", "--version", "train --help", "evaluate --help", "compare --help", "report --help",
-        "doctor --help", "doctor --require cudda", "export --help", "export v3 --to c --raw-input", "compare --seeds 0-2",
+        "doctor --help", "doctor --require cudda", "compare --seeds 0-2",
+        "export --help", "export v3 --to c --raw-input", "export v3 --to d",
         "summary v9", "train --model v9", "train --model v3 --set optim.lrr=1",
         "train --model v3 --seeds 4-1", "train --model v3 --print-recipe", "trian",
     ],

@@ -135,3 +135,16 @@ def test_onnx_answers_alike_and_says_what_goes_in(
         session = onnxruntime.InferenceSession("v6.onnx")
         digits, _ = session.run(None, {"images": dataset.test.images[:7].numpy()})
         assert (digits == dataset.test.labels[:7].numpy()).sum() >= 6
+
+
+@needs_compiler
+def test_evaluation_in_int8_answers_as_the_c_file_does(cli: Cli, small_data: Path) -> None:
+    words = ("--data-dir", str(small_data), "--json")
+    exported = document(cli("export", "v3", "--to", "c-int8", *words).stdout)
+    done = cli("evaluate", "v3", "--precision", "int8", *words)
+    evaluated = document(done.stdout)
+    assert evaluated["precision"] == "int8"
+    assert evaluated["correct"] == exported["after"]["correct"]
+    whole = document(cli("evaluate", "v3", *words).stdout)
+    assert whole["precision"] == "fp32"
+    assert whole["loss"] != evaluated["loss"]

@@ -15,7 +15,7 @@ from mnistcli.export import check
 from mnistcli.export.c import write_c
 from mnistcli.export.check import Answers
 from mnistcli.export.fold import fold
-from mnistcli.export.quantise import PICTURES, quantise
+from mnistcli.export.int8 import in_integers
 from mnistcli.trained import Trained
 
 Format = Literal["onnx", "pt2", "c", "c-int8"]
@@ -55,7 +55,7 @@ def export(trained: Trained, dataset: mnist.Dataset, to: Format, *, raw_input: b
 
 def _to_c(trained: Trained, dataset: mnist.Dataset, *, integers: bool) -> Export:
     graph = fold(trained)
-    calibrated = quantise(graph, dataset.train.images[:PICTURES]) if integers else None
+    calibrated = in_integers(trained, dataset) if integers else None
     name = trained.entry.name.replace("*/", "* /")
     about = f"{name}, weights {trained.weights_sha256[:12]}: reads a digit of 28x28 pixels."
     source = write_c(graph, about, calibrated)

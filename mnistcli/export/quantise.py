@@ -27,7 +27,6 @@ from mnistcli.export.integer import (
     sums,
 )
 
-PICTURES = 512  # of the training set, its first ones
 _PICTURE_ZERO = round(255 * MEAN)  # 33, for 33.3
 _PICTURE_STEP = 1 / (255 * STD)
 _SHARES = [1 - 0.05 * tried for tried in range(11)]  # of the range, down to a half
