@@ -30,6 +30,7 @@ from mnistcli.export.integer import (
 _PICTURE_ZERO = round(255 * MEAN)  # 33, for 33.3
 _PICTURE_STEP = 1 / (255 * STD)
 _SHARES = [1 - 0.05 * tried for tried in range(11)]  # of the range, down to a half
+_SEARCHED = 100_000  # values of a channel, about: more do not move its step
 _QUIETEST = 2.0**-10  # a channel's least step, as a share of the map's greatest
 _BIAS_BITS = 23  # with more, a small unit would leave 32 bits too few for the sum
 
@@ -111,16 +112,17 @@ def _least_lost(values: Tensor) -> tuple[Tensor, Tensor]:
     low, high = flat.amin(1).clamp(max=0), flat.amax(1).clamp(min=0)
     loudest = float((high - low).amax()) or 1.0  # in a map of zeros any step will do
     high = high.maximum(low + loudest * _QUIETEST)
-    least = torch.full_like(low, math.inf)
-    step, zero = torch.ones_like(low), torch.zeros_like(low)
+    least = torch.full_like(low, math.inf).float()
+    flat = flat[:, :: 1 + flat.shape[1] // _SEARCHED].float()
+    step, zero = torch.ones_like(low).float(), torch.zeros_like(low).float()
     for share in _SHARES:
-        tried = (high - low) * share / HIGHEST
-        origin = (-low * share / tried).round().clamp(0, HIGHEST)
+        tried = ((high - low) * share / HIGHEST).float()
+        origin = (-low * share / tried).round().clamp(0, HIGHEST).float()
         numbers = ((flat / tried[:, None]).round() + origin[:, None]).clamp(0, HIGHEST)
         lost = ((numbers - origin[:, None]) * tried[:, None] - flat).square().sum(1)
         step, zero = torch.where(lost < least, tried, step), torch.where(lost < least, origin, zero)
         least = least.minimum(lost)
-    return step, zero.long()
+    return step.double(), zero.long()
 
 
 def _weights(layer: Layer, steps: Sequence[Tensor]) -> tuple[Tensor | None, Tensor]:
