@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,43 @@ def _without_result(document: dict[str, Any], fault: dict[str, Any]) -> str:
 
 def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> None:
     """Start this command line once more as `jobs` ranks, and conclude when they are done."""
+    name = launch_name()
+    words = list(sys.argv[1:])
+    again = resume_command(words, None)
+    try:
+        folder = _begin(plan, name)
+        if plan.out is None:
+            words += ["--out", str(folder)]
+            again = resume_command(words, None)
+        start_ranks(name, jobs, max_restarts, words, lambda: _progress(folder), again=again)
+        conclude(replace(plan, out=folder), output)
+    except Interrupted as stop:
+        stop.hint = again
+        raise
+
+
+def launch_name() -> str:
+    """Return a new name of a launch, which tells its ranks who started them."""
+    return f"{OURS}{os.urandom(8).hex()}"
+
+
+def start_ranks(
+    name: str,
+    jobs: int,
+    max_restarts: int | None,
+    words: list[str],
+    progress: Callable[[], str],
+    *,
+    again: str,
+) -> None:
+    """Run a command line as `jobs` ranks until all have ended.
+
+    `progress` says in words how far they came, `again` is the line that goes on.
+
+    Raises:
+        Interrupted: a signal stopped them.
+        MnistcliError: one failed, and no restart is left; or they can't be started.
+    """
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -146,24 +184,13 @@ def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> N
 
     for part in ("multiprocessing.api", "agent.server.api"):  # each signal would be a warning
         logging.getLogger(f"torch.distributed.elastic.{part}").setLevel(logging.ERROR)
-    name = f"{OURS}{os.urandom(8).hex()}"
-    words = list(sys.argv[1:])
     try:
-        folder = _begin(plan, name)
-        if plan.out is None:
-            words += ["--out", str(folder)]
         config = _config(name, jobs, 3 if max_restarts is None else max_restarts)
         elastic_launch(config, sys.executable)("-P", "-c", _rank_program(), *words)
-        conclude(replace(plan, out=folder), output)
-    except Interrupted as stop:
-        stop.hint = resume_command(words, None)
-        raise
     except SignalException as stop:
-        again = resume_command(words, None)
-        what = f"stopped; {_progress(folder)}"
-        raise Interrupted(stop.sigval, what=what, hint=again) from None
+        raise Interrupted(stop.sigval, what=f"stopped; {progress()}", hint=again) from None
     except ChildFailedError as error:
-        raise _fault(error, resume_command(words, None)) from None
+        raise _fault(error, again) from None
     except (RendezvousError, DistError) as error:
         first = str(error).partition("\n")[0]
         raise EnvironmentFault(f"the processes can't be started: {first}") from error
