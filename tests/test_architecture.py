@@ -111,7 +111,7 @@ def test_processes_meet_in_one_module_and_are_launched_by_another() -> None:
         if any(name.startswith("torch.distributed") for name in imports(path))
     }
     of_types = {"runset.py", "ledger.py", "study/run.py"}
-    assert users == {"engine/parallel.py", "engine/meeting.py", "cli/launch.py"} | of_types
+    assert users == {"engine/parallel.py", "engine/meeting.py", "cli/elastic.py"} | of_types
 
 
 def test_the_view_never_sees_a_network_and_alone_writes_to_the_streams() -> None:

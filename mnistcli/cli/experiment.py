@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistcli.cli import launch, processes, signals
+from mnistcli.cli import elastic, processes, signals
 from mnistcli.cli.sink import defer, sink
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, MnistcliError, SetError
@@ -18,8 +18,8 @@ from mnistcli.view.output import Output
 from mnistcli.view.study import StudyView, show_answer
 
 if TYPE_CHECKING:
+    from mnistcli.study.crew import Terms
     from mnistcli.study.plan import StudyPlan
-    from mnistcli.study.run import Terms
 
 
 def run(
@@ -107,13 +107,13 @@ def _launch(plan: StudyPlan, terms: Terms, output: Output, max_restarts: int | N
     from mnistcli.setting import Outside
     from mnistcli.study.run import begin
 
-    words, name = list(sys.argv[1:]), launch.launch_name()
+    words, name = list(sys.argv[1:]), elastic.launch_name()
     try:
         begin(plan, terms, Outside(lambda event: None, signals.flag))
     except Interrupted as stop:
         stop.hint = _again()
         raise
-    launch.start_ranks(
+    elastic.start_ranks(
         name, terms.jobs, max_restarts, words, lambda: _progress(terms.out), again=_again()
     )
     document = known(terms.out) or {}

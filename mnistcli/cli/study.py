@@ -119,7 +119,7 @@ def study(
         return
     from mnistcli.cli import experiment
     from mnistcli.engine.runtime import Request
-    from mnistcli.study.run import Terms
+    from mnistcli.study.crew import Terms
 
     folder = (out or Path("checkpoints", "studies", file.stem)).absolute()
     request = Request(device, precision, compile, threads)

@@ -86,10 +86,10 @@ def table(
         p = None if versus is None or versus.p is None else next(adjusted)
         more = 0
         word = _verdict(step, one, versus, p, margin)
-        if word == UNTOLD and versus is not None:
+        if over and word == UNTOLD and versus is not None:
             more = _more(one, base, versus, margin, ALPHA / tested)
         word = word if over else ""
-        shown.append(_shown(step, one, versus, p, more if over else 0) | {"verdict": word or None})
+        shown.append(_shown(step, one, versus, p, more) | {"verdict": word or None})
     return shown
 
 

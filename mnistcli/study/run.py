@@ -10,24 +10,20 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mnistcli import recipe as recipes
 from mnistcli.engine import meeting
 from mnistcli.engine.ranks import Ranks
-from mnistcli.engine.runtime import Request
 from mnistcli.errors import DivergedError, Interrupted, SetError
-from mnistcli.events import Event, Notice, StudyMoved
-from mnistcli.models.registry import resolve
+from mnistcli.events import Notice, StudyMoved
 from mnistcli.results import runlog
-from mnistcli.results.goal import Limits
 from mnistcli.results.lock import is_held, lock
-from mnistcli.runset import SetEnded, attempt, emitting, posting, stop_at_end, then
-from mnistcli.setting import Outside, Plan, Setting, prepare
+from mnistcli.runset import SetEnded, posting, stop_at_end, then
+from mnistcli.setting import Outside
 from mnistcli.study import answer
-from mnistcli.study.book import Book, Row, Task, folder_of, recipe_of
+from mnistcli.study.book import Book, Row, Task, folder_of
+from mnistcli.study.crew import Crew, Terms, check_arms, once
 from mnistcli.study.plan import StudyPlan
 from mnistcli.study.registration import register
 
@@ -38,57 +34,6 @@ _POLL_SECONDS = 0.2
 _LOST_SECONDS = 60.0  # as of a set's runs
 _LOST = "its process ended with 0, and without a result"
 _OVER = "over"
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Where and how a study runs."""
-
-    out: Path
-    request: Request
-    data_dir: Path | None = None
-    jobs: int = 1
-
-
-@dataclass
-class Crew:
-    """What one rank needs for its runs; settings are made once for each arm of a stage."""
-
-    plan: StudyPlan
-    terms: Terms
-    outside: Outside
-    settings: dict[tuple[int, str], Setting] = field(default_factory=dict)
-
-    def plan_of(self, task: Task) -> Plan:
-        """Return the plan of one run."""
-        step, arm = self.plan.steps[task.stage], self.plan.arms.named(task.arm)
-        recipe = recipe_of(arm, step)
-        name, changes = recipes.describe(recipe)
-        return Plan(
-            entry=resolve(recipe.model), recipe=recipe, recipe_name=name, changes=changes,
-            seeds=(task.seed,), data_dir=self.terms.data_dir,
-            out=folder_of(self.terms.out, task).absolute(), resume="auto", limits=Limits(),
-            request=self.terms.request, jobs=self.terms.jobs,
-        )  # fmt: skip
-
-    def setting(self, task: Task) -> Setting:
-        """Return an arm's setting in a stage: chosen by all of the stage's seeds, the pictures
-        read once for all arms."""
-        key = (task.stage, task.arm)
-        if key not in self.settings:
-            seeds = self.plan.steps[task.stage].seeds
-            setting = prepare(replace(self.plan_of(task), seeds=seeds), self.outside)
-            if self.settings:
-                shared = next(iter(self.settings.values())).dataset
-                setting = replace(setting, dataset=shared)
-            self.settings[key] = setting
-        return self.settings[key]
-
-    def train(self, task: Task, rank: int, emit: Callable[[Event], None]) -> Row:
-        """Train one run, or find it finished; return its row."""
-        setting = emitting(self.setting(task), emit)
-        row = attempt(self.plan_of(task), task.seed, setting, rank)
-        return {"stage": task.stage, "arm": task.arm, **row}
 
 
 def run_study(plan: StudyPlan, terms: Terms, outside: Outside, place: Ranks) -> None:
@@ -113,31 +58,10 @@ def run_study(plan: StudyPlan, terms: Terms, outside: Outside, place: Ranks) -> 
 def begin(plan: StudyPlan, terms: Terms, outside: Outside) -> None:
     """Check all arms and register the plan: what each rank would refuse is refused once, here."""
     crew = Crew(plan, terms, replace(outside, emit=once(outside.emit)))
-    _check_arms(crew)
+    check_arms(crew)
     runlog.create(terms.out)
     with lock(terms.out):
         _open(crew)
-
-
-def once(emit: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Return a sink that passes each notice on once: all arms meet the same machine."""
-    said: set[str] = set()
-
-    def sink(event: Event) -> None:
-        if isinstance(event, Notice) and event.text in said:
-            return
-        if isinstance(event, Notice):
-            said.add(event.text)
-        emit(event)
-
-    return sink
-
-
-def _check_arms(crew: Crew) -> None:
-    """Build every arm's network and open its teacher, before anything is written."""
-    seed = crew.plan.steps[0].seeds[0]
-    for arm in crew.plan.arms.all:
-        crew.setting(Task(0, arm.name, seed))
 
 
 def _open(crew: Crew) -> Book:
@@ -159,7 +83,7 @@ def _open(crew: Crew) -> Book:
 
 
 def _lead(crew: Crew, place: Ranks, store: Store) -> None:
-    _check_arms(crew)
+    check_arms(crew)
     runlog.create(crew.terms.out)
     with lock(crew.terms.out):
         book = _open(crew)
