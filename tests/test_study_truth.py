@@ -24,9 +24,10 @@ def study_of(**values: Any) -> Study:
 def result(name: str, share: float, seed: int) -> dict[str, Any]:
     """What `answer` reads of a run's result."""
     return {
-        "model": "v3", "network": "n", "parameters": 1, "mult_adds": 1, "receptive_field": 1, "recipe_digest": name, "split": "validation", "data": "d",
-        "runtime": {"device": "cpu", "precision": "bf16", "compiled": True}, "origin": "o",
-        "seed": seed, "seconds_per_epoch": 1.0, "last": {"accuracy": share, "loss": 1 - share},
+        "model": "v3", "network": "n", "parameters": 1, "mult_adds": 1, "receptive_field": 1,
+        "recipe_digest": name, "split": "validation", "data": "d", "origin": "o", "seed": seed,
+        "runtime": {"device": "cpu", "precision": "bf16", "compiled": True},
+        "seconds_per_epoch": 1.0, "last": {"accuracy": share, "loss": 1 - share},
     }  # fmt: skip
 
 
