@@ -67,7 +67,7 @@ def table(
     """Return a row for each arm of a stage, the base's first: figures, difference, verdict.
 
     Intervals hold together (Bonferroni), p is Holm's. Verdicts are given where the stage is
-    `over`: looking after each run would find too much.
+    `over`, p too: looking after each run would find too much.
     """
     base, *others = entries
     rows = {one.name: _row(one) for one in entries}
@@ -89,6 +89,7 @@ def table(
         if over and word == UNTOLD and versus is not None:
             more = _more(one, base, versus, margin, ALPHA / tested)
         word = word if over else ""
+        p = p if over else None
         shown.append(_shown(step, one, versus, p, more) | {"verdict": word or None})
     return shown
 

@@ -181,7 +181,8 @@ def show_answer(output: Output, document: dict[str, Any]) -> None:
     if output.live and not output.quiet:
         output.console().print(escaped(document["question"]), style="bold")
     for table in document["stages"]:
-        print_table(output, COLUMNS, to_rows(table), title="", kind="arm")
+        title = table[0]["stage"] if len(document["stages"]) > 1 else ""
+        print_table(output, COLUMNS, to_rows(table), title=title, kind="arm")
     for sentence in sentences(document):
         output.talk(f"note: {sentence}")
     found = document["answer"]
@@ -207,7 +208,7 @@ def sentences(document: dict[str, Any]) -> list[str]:
         said.append(f"no arm is shown to be better than {found['base']}")
     if found["leader"] is not None:
         said.append(
-            f"{found['leader']} had the highest mean, {thousandths(found['leader_mean'])}; as the "
+            f"of the challengers {found['leader']} had the highest mean, {thousandths(found['leader_mean'])}; as the "
             f"best of several it may owe {points(found['flattery'])} points to that: "
             f"{thousandths(found['shrunk'])}"
         )
