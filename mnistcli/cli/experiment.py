@@ -4,22 +4,73 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistcli.cli import elastic, processes, signals
+from mnistcli.cli import elastic, options, processes, signals
 from mnistcli.cli.sink import defer, sink
 from mnistcli.engine import ranks
-from mnistcli.errors import Interrupted, MnistcliError, SetError
+from mnistcli.errors import Interrupted, MnistcliError, SetError, UsageError
+from mnistcli.study import freeze as freezing
+from mnistcli.study import record, visits
+from mnistcli.study.arms import own_networks
 from mnistcli.study.book import known
-from mnistcli.study.record import read_record
+from mnistcli.study.plan import StudyPlan, describe_plan, open_plan
 from mnistcli.view.output import Output
 from mnistcli.view.study import StudyView, show_answer
+from mnistcli.view.tables import Column, plain_line
 
 if TYPE_CHECKING:
     from mnistcli.study.crew import Terms
-    from mnistcli.study.plan import StudyPlan
+
+
+def open_for(file: Path, data_dir: Path | None, models: Sequence[str], output: Output) -> StudyPlan:
+    """Return a study's plan; own networks only where the user's own words name them too.
+
+    Raises:
+        UsageError: the file is wrong.
+    """
+    opened = open_plan(file, taught=data_dir is None)
+    for name in own_networks(opened.arms):
+        if name not in models:
+            what = f"the study names the own network {name!r}"
+            raise UsageError(what, where=str(file), hint=f"say so yourself: --model {name}")
+    if data_dir is not None:
+        output.talk("notice: no packaged teacher, which knows MNIST alone: --data-dir is given")
+    return opened
+
+
+def show(plan: StudyPlan, jobs: int, output: Output) -> None:
+    """Show what a study would do."""
+    from mnistcli.view.studyplan import show_plan
+
+    described = describe_plan(plan, options.processor())
+    show_plan(output, described, jobs)
+    output.document({"plan": described, "jobs": jobs})
+
+
+def settle(
+    folder: Path, output: Output, by_hand: tuple[str | None, str | None], name: str | None
+) -> None:
+    """Record a decision by hand, and write the chosen arm as a recipe."""
+    arm, reason = by_hand
+    if arm is not None:
+        record.decide(folder, arm, reason or "")
+        output.talk(f"notice: decided by hand: {arm}")
+    found = record.read_record(folder)
+    chosen, _ = freezing.chosen(found)
+    written = None
+    if name is not None:
+        written = freezing.freeze(found, name)
+        output.talk(f"notice: written {written}")
+        for sentence in visits.sentences(visits.count(freezing.frozen_recipe(found))):
+            output.talk(f"warning: {sentence}")
+        output.talk(f"note: the last word: mnistcli train --recipe {written} --seeds 0-29 --final")
+    values = {"arm": chosen, "recipe": written, "study": folder}
+    output.result(plain_line("result", [Column(key, key) for key in values], values))
+    output.document({"arm": chosen, "recipe": str(written), "decisions": found["decisions"]})
 
 
 def run(
@@ -42,7 +93,7 @@ def conclude(folder: Path, output: Output) -> None:
     Raises:
         SetError: it has none.
     """
-    document = read_record(folder)
+    document = record.read_record(folder)
     if document["exit_code"] is None:
         raise SetError("the study has no answer yet", {}, exit_code=1, hint=_again())
     show_answer(output, document)

@@ -112,6 +112,23 @@ def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, 
     return seeds.parse_seeds(text)
 
 
+def count_visits(
+    recipe: Recipe, numbers: Sequence[int], out: Path | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return how often the recipe's network has met the test set before; say it."""
+    from mnistcli.study import visits
+
+    if recipe.validation:
+        raise UsageError("--final reads the test set, and the recipe the validation split",
+                         hint="leave out --val, or freeze the study's winner")  # fmt: skip
+    counted = visits.count(recipe, [] if out is None else [out])
+    for sentence in visits.sentences(counted, numbers):
+        say(f"warning: {sentence}")
+    if not counted["recipes_before"]:
+        say(f"notice: the first recipe of {recipe.model} to meet the test set, as far as is known")
+    return counted
+
+
 def resume_command(words: Sequence[str], folder: str | None) -> str:
     """Return the command line again, so that it continues: in `folder` where it is known.
 

@@ -34,7 +34,7 @@ fresh seeds (`confirm:`) before it is called better.
 
     mnistcli study softer.yaml --jobs 2
 
-    mnistcli study softer.yaml --freeze v3-soft && mnistcli train --recipe v3-soft.yaml --final
+    mnistcli study softer.yaml -q && mnistcli study softer.yaml --freeze v3-soft
 """
 
 
@@ -62,6 +62,31 @@ def study(
             help="The study's folder; what is there is gone on with.",
             show_default="checkpoints/studies/FILE",
             callback=options.at_home,
+            rich_help_panel=_STUDY,
+        ),
+    ] = None,
+    decide: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARM",
+            help="Record that this arm is chosen by hand, and why; --freeze then writes it.",
+            show_default="the study decides",
+            rich_help_panel=_STUDY,
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHY", help="Why --decide.", show_default="none", rich_help_panel=_STUDY
+        ),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Write the winner as a whole recipe, NAME.yaml, with its evidence in its notes; "
+            "train --final then takes it to the test set.",
+            show_default="not written",
             rich_help_panel=_STUDY,
         ),
     ] = None,
@@ -96,32 +121,23 @@ def study(
     progress: options.ProgressMode = "auto",
     traceback: options.Traceback = False,
 ) -> None:
-    """Ask a question about recipes: plan its runs, train them on the validation split, decide."""
+    """Answer a question about recipes: plan, register, train on the validation split, decide."""
     output = Output("study", json, quiet, progress)
     processes.check(jobs, max_restarts, "runs", False)
-    from mnistcli.study.arms import own_networks
-    from mnistcli.study.plan import open_plan
-
-    opened = open_plan(file, taught=data_dir is None)
-    for name in own_networks(opened.arms):
-        if name not in models:
-            what = f"the study names the own network {name!r}"
-            raise UsageError(what, where=str(file), hint=f"say so yourself: --model {name}")
-    if data_dir is not None:
-        output.talk("notice: no packaged teacher, which knows MNIST alone: --data-dir is given")
-    if plan:
-        from mnistcli.study.plan import describe_plan
-        from mnistcli.view.studyplan import show_plan
-
-        described = describe_plan(opened, options.processor())
-        show_plan(output, described, jobs or 1)
-        output.document({"plan": described, "jobs": jobs or 1})
-        return
+    if (decide is None) != (reason is None):
+        raise UsageError("--decide ARM and --reason WHY go together")
     from mnistcli.cli import experiment
-    from mnistcli.engine.runtime import Request
-    from mnistcli.study.crew import Terms
 
+    opened = experiment.open_for(file, data_dir, models, output)
     folder = (out or Path("checkpoints", "studies", file.stem)).absolute()
-    request = Request(device, precision, compile, threads)
-    terms = Terms(folder, request, data_dir, jobs or 1)
-    experiment.run(opened, terms, output, max_restarts, alone=jobs is None)
+    if plan:
+        experiment.show(opened, jobs or 1, output)
+    elif decide is not None or freeze is not None:
+        experiment.settle(folder, output, (decide, reason), freeze)
+    else:
+        from mnistcli.engine.runtime import Request
+        from mnistcli.study.crew import Terms
+
+        request = Request(device, precision, compile, threads)
+        terms = Terms(folder, request, data_dir, jobs or 1)
+        experiment.run(opened, terms, output, max_restarts, alone=jobs is None)

@@ -13,6 +13,7 @@ from mnistcli.cli import options, processes, signals
 from mnistcli.cli import recipe_options as given
 from mnistcli.cli.plan import (
     Asked,
+    count_visits,
     name_network,
     names_seed,
     parse_resume,
@@ -101,6 +102,16 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    final: Annotated[
+        bool,
+        typer.Option(
+            "--final",
+            help="The last word on a recipe that was chosen on the validation split: count the "
+            "visits of its network to the test set, in the results too, and warn at a choice made "
+            "after one.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     plots: options.Plots = True,
     dry_run: options.DryRun = False,
     jobs: processes.Jobs = None,
@@ -149,12 +160,13 @@ def train(
 
     if isinstance(asked.resume, Path) and (out is not None or len(numbers) > 1):
         raise UsageError("--resume PATH continues one run in its own folder", hint="--resume auto")
+    visit = count_visits(resolved, numbers, out, output.talk) if final else None
     name, differing = recipes.describe(resolved)
     plan = Plan(
         entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
         seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,
         limits=limits, request=Request(device, precision, compile, threads),
-        require=tuple(require), parallel=parallel, jobs=jobs or 1,
+        require=tuple(require), parallel=parallel, jobs=jobs or 1, visit=visit,
     )  # fmt: skip
     if dry_run and (jobs is not None or ranks.launched()):
         raise UsageError("--dry-run looks at one process", hint="leave out --jobs and torchrun")

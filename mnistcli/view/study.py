@@ -207,10 +207,11 @@ def sentences(document: dict[str, Any]) -> list[str]:
     else:
         said.append(f"no arm is shown to be better than {found['base']}")
     if found["leader"] is not None:
+        raw, shrunk = thousandths(found["leader_mean"]), thousandths(found["shrunk"])
+        owed = points(found["flattery"])
         said.append(
-            f"of the challengers {found['leader']} had the highest mean, {thousandths(found['leader_mean'])}; as the "
-            f"best of several it may owe {points(found['flattery'])} points to that: "
-            f"{thousandths(found['shrunk'])}"
+            f"of the challengers {found['leader']} had the highest mean, {raw}; as the best of "
+            f"several it may owe {owed} points to that: {shrunk}"
         )
     apart = [row["arm"] for table in document["stages"] for row in table if row["apart"]]
     if apart:
