@@ -162,7 +162,8 @@ def test_one_writer_writes_every_file() -> None:
         "doctor --help", "doctor --require cudda", "compare --seeds 0-2",
         "export --help", "export v3 --to c --raw-input", "export v3 --to d",
         "summary v9", "train --model v9", "train --model v3 --set optim.lrr=1",
-        "train --model v3 --seeds 4-1", "study none.yaml", "study --help", "train --model v3 --print-recipe", "trian",
+        "train --model v3 --seeds 4-1", "study none.yaml", "study --help",
+        "train --model v3 --print-recipe", "trian",
     ],
 )  # fmt: skip
 def test_help_and_usage_errors_import_no_torch(arguments: str) -> None:
