@@ -45,6 +45,7 @@ def export(
             help="The file to write.",
             show_default="MODEL.onnx, .pt2, .c or -int8.c, here",
             callback=options.at_home,
+            readable=False,
         ),
     ] = None,
     model: options.OwnCode = None,
@@ -84,6 +85,8 @@ def export(
     options.check_gates(require, known=("same",))
     if raw_input and to not in ("onnx", "pt2"):
         raise UsageError(f"--raw-input is for onnx and pt2: {to} takes grey levels always")
+    output = Output("export", json, quiet, progress)
+    output.leave_stdout_to("--out", out)
     from mnistcli.data import mnist
     from mnistcli.engine import runtime
     from mnistcli.export import formats
@@ -97,7 +100,6 @@ def export(
     allowed = 0 if require else max_changed
     report, unchecked = formats.report(trained, dataset, to, made, must_check=allowed is not None)
     report |= {"file": str(file), "max_changed": allowed}
-    output = Output("export", json, quiet, progress)
     options.say_which(output, checkpoint, trained.path)
     show_export(output, report, unchecked)
     _conclude(output, report, allowed)
