@@ -15,7 +15,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Imports point down: a module may import from its own layer and those below it.
 LAYERS = (
-    {"errors", "events", "files", "recipe", "streams"},
+    {"errors", "events", "files", "recipe", "streams", "sinks", "tensorboard"},
     {"models", "data"},
     {"engine"},
     {"audit", "diagnosis", "results", "bench"},

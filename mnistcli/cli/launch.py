@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _AGAIN = "start the same line again with --resume auto"
 
 
-def run_rank(plan: Plan, output: Output, *, plots: bool) -> None:
+def run_rank(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] = ()) -> None:
     """Do one rank's part; the first one shows the set, and concludes where no parent does.
 
     What the set's own exit code tells ends no rank by it: the launcher would start all again.
@@ -41,7 +42,7 @@ def run_rank(plan: Plan, output: Output, *, plots: bool) -> None:
     view = _view(plan, output) if place.leads else None
 
     writes = place.leads or plan.parallel == "runs"
-    emit = sink(view, plots=plots, quiet=output.quiet) if writes else defer
+    emit = sink(view, plots=plots, quiet=output.quiet, logs=logs) if writes else defer
 
     try:
         with view or nullcontext():
@@ -63,14 +64,14 @@ def _view(plan: Plan, output: Output) -> Any:
     return SetView(output, lines=output.progress != "none")
 
 
-def run_in_turn(plan: Plan, output: Output, *, plots: bool) -> None:
+def run_in_turn(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] = ()) -> None:
     """Train a set's runs one after the other in this process, and conclude."""
     from mnistcli.runset import run_set
     from mnistcli.setting import Outside
 
     folders: list[str] = []
     view = live_or_plain(output)
-    keep = sink(view, plots=plots, quiet=output.quiet)
+    keep = sink(view, plots=plots, quiet=output.quiet, logs=logs)
 
     def emit(event: Event) -> None:
         if isinstance(event, SetStarted):

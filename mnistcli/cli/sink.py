@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mnistcli.cli import signals
 from mnistcli.events import (
@@ -15,20 +15,26 @@ from mnistcli.events import (
     RunStarted,
 )
 from mnistcli.results.runlog import record
+from mnistcli.sinks import guarded, open_sinks
 from mnistcli.view.run import draw_run
 
 
-def sink(view: Emit | None, *, plots: bool, quiet: bool = False) -> Emit:
+def sink(view: Emit | None, *, plots: bool, quiet: bool = False, logs: Sequence[str] = ()) -> Emit:
     """Return what a run emits to; from its first batch on signals wait for an epoch's end.
 
-    `quiet` also keeps back what a first signal is answered with.
+    `quiet` also keeps back what a first signal is answered with; `logs` names what else is told.
+
+    Raises:
+        UsageError, EnvironmentFault: there is no log of a name, or what it needs is missing.
     """
 
     slower = _watch()
+    log = guarded(open_sinks(logs), view or (lambda event: None))
 
     def emit(event: Event) -> None:
         defer(event)
         record(event)
+        log(event)
         fault = draw_run(event) if plots and isinstance(event, RunRecorded) else None
         if view is not None:
             said = None if quiet else _finishing(event)

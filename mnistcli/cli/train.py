@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mnistcli import recipe as recipes
+from mnistcli import sinks
 from mnistcli.cli import options, processes, signals
 from mnistcli.cli import recipe_options as given
 from mnistcli.cli.plan import (
@@ -113,6 +114,7 @@ def train(
         ),
     ] = False,
     plots: options.Plots = True,
+    log: options.Log = [],  # noqa: B006
     dry_run: options.DryRun = False,
     jobs: processes.Jobs = None,
     max_restarts: processes.MaxRestarts = None,
@@ -133,6 +135,7 @@ def train(
 ) -> None:
     """Train a network and judge it against the goal."""
     options.check_gates(require)
+    sinks.check(log)
     limits = options.limits(max_params, max_epochs, target)
     direct = {
         "epochs": epochs, "batch_size": batch_size, "optim.lr": lr, "seed": seed,
@@ -177,7 +180,7 @@ def train(
     elif ranks.launched():
         from mnistcli.cli import launch
 
-        launch.run_rank(plan, output, plots=plots)
+        launch.run_rank(plan, output, plots=plots, logs=log)
     elif jobs is not None:
         from mnistcli.cli import launch
 
@@ -185,12 +188,12 @@ def train(
     elif len(numbers) > 1:
         from mnistcli.cli import launch
 
-        launch.run_in_turn(plan, output, plots=plots)
+        launch.run_in_turn(plan, output, plots=plots, logs=log)
     else:
-        _run(plan, output, require, plots=plots)
+        _run(plan, output, require, plots=plots, logs=log)
 
 
-def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None:
+def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: list[str]) -> None:
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
     from mnistcli.experiment import run_one
     from mnistcli.setting import Outside
@@ -198,7 +201,7 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None
     folders: list[str] = []
     view = live_or_plain(output)
 
-    keep = sink(view, plots=plots, quiet=output.quiet)
+    keep = sink(view, plots=plots, quiet=output.quiet, logs=logs)
 
     def emit(event: Event) -> None:
         if isinstance(event, RunStarted):
