@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mnistcli import recipe as recipes
-from mnistcli import sinks
 from mnistcli.errors import GateError, UsageError, nearest
 from mnistcli.models.registry import MODELS, known_names
 from mnistcli.results.goal import GATES, Check, Limits, failures
@@ -187,17 +186,6 @@ Plots = Annotated[
     typer.Option(
         "--plots/--no-plots",
         help="Draw curves, confusion matrix and misclassified digits as PNG files.",
-        rich_help_panel="Run folder",
-    ),
-]
-Log = Annotated[
-    list[str],
-    typer.Option(
-        "--log",
-        metavar="NAME",
-        help="Tell this log as well: tensorboard, or an entry point of mnistcli.sinks. Repeatable.",
-        autocompletion=lambda incomplete: completion(sinks.names())(incomplete),
-        show_default="none",
         rich_help_panel="Run folder",
     ),
 ]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
-from mnistcli.cli import signals
+import typer
+
+from mnistcli import sinks
+from mnistcli.cli import options, signals
 from mnistcli.events import (
     BatchFinished,
     Emit,
@@ -15,8 +19,19 @@ from mnistcli.events import (
     RunStarted,
 )
 from mnistcli.results.runlog import record
-from mnistcli.sinks import guarded, open_sinks
 from mnistcli.view.run import draw_run
+
+Log = Annotated[
+    list[str],
+    typer.Option(
+        "--log",
+        metavar="NAME",
+        help="Tell this log as well: tensorboard, or an entry point of mnistcli.sinks. Repeatable.",
+        autocompletion=lambda incomplete: options.completion(sinks.names())(incomplete),
+        show_default="none",
+        rich_help_panel="Run folder",
+    ),
+]
 
 
 def sink(view: Emit | None, *, plots: bool, quiet: bool = False, logs: Sequence[str] = ()) -> Emit:
@@ -29,7 +44,7 @@ def sink(view: Emit | None, *, plots: bool, quiet: bool = False, logs: Sequence[
     """
 
     slower = _watch()
-    log = guarded(open_sinks(logs), view or (lambda event: None))
+    log = sinks.guarded(sinks.open_sinks(logs), view or (lambda event: None))
 
     def emit(event: Event) -> None:
         defer(event)

@@ -22,7 +22,7 @@ from mnistcli.cli.plan import (
     resolve_recipe,
     resume_command,
 )
-from mnistcli.cli.sink import sink
+from mnistcli.cli.sink import Log, sink
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.events import Event, RunStarted
@@ -114,7 +114,7 @@ def train(
         ),
     ] = False,
     plots: options.Plots = True,
-    log: options.Log = [],  # noqa: B006
+    log: Log = [],  # noqa: B006
     dry_run: options.DryRun = False,
     jobs: processes.Jobs = None,
     max_restarts: processes.MaxRestarts = None,
