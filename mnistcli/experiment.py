@@ -94,6 +94,7 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
             last = _evaluate_again(plan, run, current, saved)
             trained = {key: saved[key] for key in ("runtime", "versions")}
         past = {"sessions": log.close("finished")} | trained
+        past |= {} if plan.visit is None else {"visit": dict(plan.visit)}
         record = write_result(plan, run, current, last, _of_run(setting) | past)
     history = tuple(current.history)
     setting.outside.emit(recorded(plan, folder, history, run.evaluation, last))
