@@ -181,7 +181,6 @@ def _run(
     progress: Literal["none", "plain", "live"],
     on_event: Emit | Callable[..., object] | None,
 ) -> TrainResult:
-    before = torch.get_num_threads()
     view = live_or_plain(Output("train", progress=progress)) if progress != "none" else None
     history: list[EpochMetrics] = []
 
@@ -192,11 +191,8 @@ def _run(
             if told is not None:
                 told(event)
 
-    try:
-        with view or nullcontext():
-            result = run_one(plan, Outside(emit, lambda: None))
-    finally:
-        runtime.use_threads(before)
+    with runtime.threads_kept(), view or nullcontext():
+        result = run_one(plan, Outside(emit, lambda: None))
     return TrainResult(tuple(history), Path(result["run"]), result, plan.entry.name)
 
 

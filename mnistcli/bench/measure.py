@@ -202,8 +202,8 @@ def machine_limit(bench: Bench, step_seconds: float) -> dict[str, Any]:
 
     The share is floor / time of the steps: 1 would be every cycle a multiply-add.
     """
-    runtime.use_threads(bench.runtime.threads)
-    gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
+    with all_threads(bench.runtime):
+        gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
     mult_adds = audit(bench.entry, bench.recipe.model_args).mult_adds
     taught = bench.teacher_mult_adds
     floor = limits.floor_seconds(mult_adds, taught, bench.epoch_images, gflops)

@@ -17,7 +17,7 @@ from mnistcli.view.output import Output
 
 if TYPE_CHECKING:
     from mnistcli.bench.measure import Bench
-    from mnistcli.engine.runtime import Runtime
+    from mnistcli.engine.runtime import Request, Runtime
     from mnistcli.recipe import Recipe
 
 _EPOCHS = 3  # of a training that --jobs counts: 30 s, of which its start takes 4

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mnistcli.engine import machine, plain, program
-from mnistcli.engine.program import Program
 from mnistcli.engine.scratch import temporary_folder
+from mnistcli.engine.stages import Program, Unknown
 from mnistcli.errors import EnvironmentFault
 from mnistcli.models import straight
 
@@ -63,13 +63,31 @@ def _load(library: Path) -> ctypes.CDLL | str:
 
 def why_not(model: nn.Module) -> str | None:
     """Return None where the kernels can train a network, or what of it they can't do."""
-    if (reason := straight.why_not(model)) is not None:
-        return reason
+    for name, module in model.named_modules():
+        if plain.is_hooked(module):
+            return f"{name or 'the network'} ({type(module).__name__}) has hooks"
     try:
-        program.read(model)
-    except program.Unknown as reason:
+        read = program.read(model)
+    except Unknown as reason:
         return f"the kernels don't do {reason}"
-    return None
+    tensors = _held(model)
+    if strange := next((name for name in read.tensors if not _is_plain(tensors[name])), None):
+        return f"the kernels don't do {strange} as it lies in memory"
+    return straight.why_not(model)
+
+
+def _held(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether a tensor is fp32 without gaps or overlaps, as its gradient will be."""
+    return (
+        plain.is_memory(tensor)
+        and tensor.dtype == torch.float32
+        and (tensor.ndim > 1 or tensor.is_contiguous())
+        and torch.empty_like(tensor).stride() == tensor.stride()
+    )
 
 
 def specialise(model: nn.Module, dtype: torch.dtype, threads: int) -> None:
@@ -78,15 +96,28 @@ def specialise(model: nn.Module, dtype: torch.dtype, threads: int) -> None:
     Its `forward` is replaced. At each call it looks whether the network is still what was read; if
     not, or in the other mode, it goes torch's own way.
     """
-    assert why_not(model) is None
+    assert (reason := why_not(model)) is None, reason
     kernels = compile_kernels(dtype)
     assert isinstance(kernels, ctypes.CDLL), kernels
     bound = _Bound(model, program.read(model), kernels, threads)
-    model.forward = functools.partial(_forward, model, bound)
+    model.forward = _Forward(model, bound)
+
+
+class _Forward:
+    """Stands in for a network's `forward`; a copy's is its class's own."""
+
+    def __init__(self, model: nn.Module, bound: _Bound) -> None:
+        self._model, self._bound = model, bound
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return _forward(self._model, self._bound, images)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return functools.partial(type(self._model).forward, memo[id(self._model)])
 
 
 def _forward(model: nn.Module, bound: _Bound, images: Tensor) -> Tensor:
-    """Stand in for a network's `forward`."""
+    """Return the logits, through the kernels where that is what torch would do."""
     if not bound.fits(images):
         logits: Tensor = type(model).forward(model, images)
         return logits
@@ -127,16 +158,18 @@ class _Bound:
         self.training, self.passes = model.training, 0
         self._kernels, self._threads, self._classes = kernels, threads, read.maps[-1].channels
         self._model = weakref.ref(model)
-        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+        tensors = _held(model)
         self._tensors = [tensors[name] for name in read.tensors]
         self.trains = [isinstance(tensor, nn.Parameter) for tensor in self._tensors]
         self.trained = [tensor for tensor in self._tensors if isinstance(tensor, nn.Parameter)]
         self.counters = [tensors[name] for name in read.counters]
         self._data = _addresses([tensor.data_ptr() for tensor in self._tensors])
+        self._least = 1 + any(one.norm and one.height * one.width == 1 for one in read.maps)
+        # Held, so that nothing else gets their ids.
         self._modules = [m for m in model.modules() if m is not model]
         self._holders = [m for m in model.modules() if m._parameters or m._buffers]
+        self._parts = list(tensors.values())
         self._seen = self._look(model)
-        self._plain = all(map(plain.is_memory, (*model.parameters(), *model.buffers())))
         words, numbers = _encode(read, tensors)
         self._handle = kernels.lanes_create(
             (ctypes.c_int64 * len(words))(*words), (ctypes.c_double * len(numbers))(*numbers)
@@ -157,11 +190,10 @@ class _Bound:
         model = self._model()
         return (
             model is not None
-            and self._plain
             and plain.is_memory(images)
             and images.dtype == torch.float32
             and images.shape[1:] == (1, 28, 28)
-            and len(images) > 0
+            and len(images) >= self._least  # of a single value torch's normalisation raises
             and not images.requires_grad
             and plain.is_unwatched()
             and (self.training or not torch.is_grad_enabled())
@@ -171,7 +203,7 @@ class _Bound:
     def _look(self, model: nn.Module) -> list[Any]:
         """Return all that decides what the network computes and can change in its life, as it is.
 
-        A tensor of another shape, type or layout has other memory; some 50 microseconds.
+        This is half of a step's Python: with every look at a tensor's dispatch 0.7 ms, not 0.2.
         """
         seen: list[Any] = [
             model.training,
@@ -183,7 +215,8 @@ class _Bound:
         for holder in self._holders:
             for tensor in (*holder._parameters.values(), *holder._buffers.values()):
                 if tensor is not None:
-                    seen += [id(tensor), tensor.data_ptr(), tensor.requires_grad]
+                    seen += [id(tensor), tensor.data_ptr(), tensor.requires_grad, tensor.dtype]
+                    seen += [tensor.shape, tensor.stride()]
         return seen
 
     def call(self, name: str, *arguments: Any) -> None:

@@ -1,178 +1,100 @@
-"""Read a network as a program for `lanes.cpp`: feature maps, and the stages that compute them."""
+"""Read a network as a program for `lanes.cpp`, from what it does with a few pictures."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from mnistcli.engine.stages import (
+    ADD,
+    AVERAGE,
+    CONVOLUTION,
+    DEPTHWISE,
+    HARDSWISH,
+    MAX_POOL,
+    RELU,
+    Call,
+    Maps,
+    Program,
+    Unknown,
+    require,
+)  # fmt: skip
 from mnistcli.models.trace import Operation, Value, trace
-
-CONVOLUTION, MAX_POOL, ADD, DEPTHWISE, AVERAGE = range(5)
-RELU, HARDSWISH = 1, 2
-
-
-_Maps = dict[int | None, tuple[int, int]]  # by a value's number: the map, every how many pixels
-
-
-class Unknown(Exception):
-    """The kernels don't compute what this network does; the message names the operation."""
-
-
-@dataclass
-class Map:
-    """A feature map as a stage writes it, and how all its readers see it: normalised, activated."""
-
-    channels: int
-    height: int
-    width: int
-    norm: tuple[str, str, str, str] | None = None  # weight, bias, running mean and variance
-    eps: float = 0.0
-    momentum: float = 0.0
-    activation: int = 0
-    read: bool = False  # from then on its readers' view is settled
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What computes a map from one or two others; the stride of an addition is of the second."""
-
-    kind: int
-    input: int
-    output: int
-    other: int = -1
-    kernel: int = 1
-    border: int = 0
-    stride: int = 1
-    weight: str = ""
-    bias: str = ""
-
-
-@dataclass
-class Program:
-    """What a network computes in training; map 0 are the pictures, the last one the logits.
-
-    `counters` are buffers that each step adds 1 to; `matrices` are weights [out, features] that
-    the kernels read as [out, channels, height, width].
-    """
-
-    maps: list[Map] = field(default_factory=lambda: [Map(1, 28, 28)])
-    stages: list[Stage] = field(default_factory=list)
-    counters: list[str] = field(default_factory=list)
-    matrices: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def tensors(self) -> list[str]:
-        """The names of the parameters and buffers that the stages and normalisations read."""
-        names = [name for one in self.maps if one.norm for name in one.norm]
-        return names + [name for one in self.stages for name in (one.weight, one.bias) if name]
 
 
 def read(model: nn.Module) -> Program:
-    """Return the program of a network in training mode.
+    """Return the program of a network in training mode; it and the generators stay as they are.
 
     Raises:
-        Unknown: it computes something else than the kernels do.
+        Unknown: it computes something else than the kernels do, or not the same at each call.
     """
-    twin = copy.deepcopy(model).train()
-    with torch.no_grad():
-        operations, outputs = trace(twin, torch.zeros(2, 1, 28, 28))
-    program, maps = Program(), _Maps({0: (0, 1)})
+    try:
+        twin = copy.deepcopy(model).train()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            traces = [(count, *trace(twin, torch.zeros(count, 1, 28, 28))) for count in (2, 3)]
+    except Exception as error:  # whatever a person's code raises
+        raise Unknown(f"what fails on two pictures: {error}") from error
+    programs = [_program(model, *one) for one in traces]
+    if programs[0] != programs[1]:  # counts calls or pictures
+        raise Unknown("what is something else at the next call")
+    return programs[0]
+
+
+def _program(
+    model: nn.Module, pictures: int, operations: list[Operation], outputs: tuple[Value, ...]
+) -> Program:
+    program, maps = Program(), Maps({0: (0, 1)})
     for operation in operations:
         if operation.module is None:
             _follow(program, maps, operation)
     last = len(program.maps) - 1
     final = program.maps[last]
-    seen = [maps.get(value.number) for value in outputs if value.number is not None]
+    shape = (pictures, final.channels, 1, 1)
     if (
-        seen != [(last, 1)]
+        [maps.get(value.number) for value in outputs] != [(last, 1)]
+        or outputs[0].shape != shape[:2]
+        or (pictures, final.channels, final.height, final.width) != shape
         or final.norm
         or final.activation
-        or (final.height, final.width) != (1, 1)
     ):
         raise Unknown("logits that neither a convolution nor a linear layer gives")
+    if not all(one.read for one in program.maps[:last]):
+        raise Unknown("what the logits do not depend on")
     if len(set(program.tensors)) < len(program.tensors):
         raise Unknown("weights that are used twice")
+    _check_held(program, model)
     return program
 
 
-class _Call:
-    """One operation, its arguments by name, beside the program so far.
-
-    `maps` has, by a value's number, the map that the value is as its readers see it. A value that
-    only its normalisation or activation has read is no longer one of them.
-    """
-
-    def __init__(
-        self, program: Program, maps: _Maps, operation: Operation, names: Sequence[str]
-    ) -> None:
-        self.program, self.maps = program, maps
-        self.given = dict(zip(names, operation.arguments, strict=False)) | operation.keywords
-        self.value: Value = self.given["input"]
-        (self.output,) = operation.outputs
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self.given.get(name, default)
-
-    def map(self, value: Any, stride: int = 1) -> int:
-        """Return the map that a value is, or of which it is every `stride`-th pixel."""
-        require(isinstance(value, Value) and value.number in self.maps)
-        index, found = self.maps[value.number]
-        require(found == stride)
-        return index
-
-    def named(self, name: str) -> str:
-        """Return the name of the parameter or buffer that an argument is, or an empty one."""
-        value = self.get(name)
-        require(value is None or (isinstance(value, Value) and value.name != ""))
-        return "" if value is None else value.name
-
-    def keep(self, stride: int = 1) -> None:
-        """Note that the output is what the input is, or every `stride`-th pixel of it."""
-        self.maps[self.output.number] = (self.map(self.value), stride)
-
-    def see(self, norm: bool = False) -> Map:
-        """Let all readers of the input's map see it as this output, and nobody as it was."""
-        index = self.map(self.value)
-        found = self.program.maps[index]
-        require(index > 0 and not found.read and not found.activation and not (norm and found.norm))
-        for number in [number for number, (of, _) in self.maps.items() if of == index]:
-            del self.maps[number]
-        self.maps[self.output.number] = (index, 1)
-        return found
-
-    def write(self, kind: int, side: tuple[int, int], channels: int, **more: Any) -> None:
-        """Add a stage that writes the output as a new map."""
-        index, reads = len(self.program.maps), [self.map(self.value)]
-        reads += [more["other"]] if "other" in more else []
-        for one in reads:
-            self.program.maps[one].read = True
-        self.program.maps.append(Map(channels, *side))
-        self.program.stages.append(Stage(kind, reads[0], index, **more))
-        self.maps[self.output.number] = (index, 1)
+def _check_held(program: Program, model: nn.Module) -> None:
+    """Raise where what the kernels train is no parameter, or what they keep no buffer."""
+    norms = [one.norm for one in program.maps if one.norm]
+    buffers = {name for norm in norms for name in norm[2:]} | {*program.counters}
+    parameters = {*program.tensors} - buffers
+    for names, held in (
+        (parameters, dict(model.named_parameters())), (buffers, dict(model.named_buffers())),
+    ):  # fmt: skip
+        if strange := sorted(names - held.keys()):
+            raise Unknown(f"{strange[0]} as what it is")
+    if len({*program.counters}) < len(program.counters) or {*program.counters} & {*program.tensors}:
+        raise Unknown("counters that are used twice")
 
 
-def require(condition: bool) -> None:
-    """Raise where an operation is not one that the kernels do."""
-    if not condition:
-        raise ValueError("not as the kernels do it")
-
-
-def _follow(program: Program, maps: _Maps, operation: Operation) -> None:
+def _follow(program: Program, maps: Maps, operation: Operation) -> None:
     """Add what an operation does to the program."""
-    rule = _RULES.get(operation.name.rpartition(".")[2])
-    if rule is None:
+    where, _, name = operation.name.rpartition(".")
+    if name not in _RULES or where not in _PLACES:
         raise Unknown(operation.name)
-    names, add = rule
+    names, add = _RULES[name]
     try:
-        add(_Call(program, maps, operation, names))
-    except (ValueError, TypeError, IndexError, KeyError) as error:
-        raise Unknown(f"{operation.name} with these arguments: {error}") from None
+        add(Call(program, maps, operation, names))
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError):
+        raise Unknown(f"{operation.name} as it is called here") from None
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -185,9 +107,13 @@ def _square(value: Any) -> int:
     return first
 
 
-def _convolution(call: _Call) -> None:
-    kernel, border = call.given["weight"].shape[2:], _square(call.get("padding", 0))
+def _convolution(call: Call) -> None:
+    kernel, border = call.given["weight"].shape[2:], call.get("padding", 0)
     size, stride = _square(tuple(kernel)), _square(call.get("stride", 1))
+    if border == "same":  # where nothing is added on one side only
+        require(size % 2 == 1)
+        border = size // 2
+    border = _square(0 if border == "valid" else border)
     inputs, (outputs, height, width) = call.value.shape[1], call.output.shape[1:]
     require(_square(call.get("dilation", 1)) == 1 and stride in (1, 2) and border < size)
     groups = call.get("groups", 1)
@@ -202,29 +128,30 @@ def _convolution(call: _Call) -> None:
     call.write(kind, (height, width), outputs, **more)
 
 
-def _batch_norm(call: _Call) -> None:
-    require(call.get("training") is True and isinstance(call.given["momentum"], float))
-    require(isinstance(call.given["eps"], float) and call.given["eps"] > 0)
+def _batch_norm(call: Call) -> None:
+    eps, momentum = call.get("eps", 1e-5), call.get("momentum", 0.1)
+    require(call.get("training") is True and type(momentum) is float)
+    require(type(eps) is float and eps > 0)
     names = [call.named(name) for name in ("weight", "bias", "running_mean", "running_var")]
     require(all(names))
     seen = call.see(norm=True)
-    seen.norm = (names[0], names[1], names[2], names[3])
-    seen.eps, seen.momentum = call.given["eps"], call.given["momentum"]
+    require(call.given["weight"].shape == (seen.channels,))  # it may have been flattened
+    seen.norm, seen.eps, seen.momentum = (names[0], names[1], names[2], names[3]), eps, momentum
 
 
-def _activation(kind: int) -> Callable[[_Call], None]:
-    def add(call: _Call) -> None:
+def _activation(kind: int) -> Callable[[Call], None]:
+    def add(call: Call) -> None:
         call.see().activation = kind
 
     return add
 
 
-def _dropout(call: _Call) -> None:
-    require(call.given["p"] == 0)
+def _dropout(call: Call) -> None:
+    require(call.get("p", 0.5) == 0 or call.get("training", True) is False)
     call.keep()
 
 
-def _max_pool(call: _Call) -> None:
+def _max_pool(call: Call) -> None:
     plain = [_square(call.get(name, value)) == value for name, value in
              (("kernel_size", 2), ("padding", 0), ("dilation", 1))]  # fmt: skip
     require(all(plain) and _square(call.get("stride") or 2) == 2)
@@ -234,7 +161,7 @@ def _max_pool(call: _Call) -> None:
     call.write(MAX_POOL, (height // 2, width // 2), channels)
 
 
-def _average(call: _Call) -> None:
+def _average(call: Call) -> None:
     size = _square(call.get("kernel_size", call.value.shape[2]))
     require(_square(call.get("output_size", 1)) == 1)
     require(_square(call.get("stride") or size) == size)
@@ -246,34 +173,38 @@ def _average(call: _Call) -> None:
     call.write(AVERAGE, (height // size, width // size), channels, kernel=size)
 
 
-def _flatten(call: _Call) -> None:
+def _flatten(call: Call) -> None:
     """Keep a value's map: a linear layer reads it in the order of channels, rows, columns."""
-    require(tuple(call.output.shape) == (2, math.prod(call.value.shape[1:])))
+    pictures, *features = call.value.shape
+    require(call.output.shape == (pictures, math.prod(features)))
     call.keep()
 
 
-def _linear(call: _Call) -> None:
+def _linear(call: Call) -> None:
     weight, found = call.named("weight"), call.program.maps[call.map(call.value)]
-    require(found.height == found.width and weight != "")
+    require(found.height == found.width and weight != "" and len(call.value.shape) == 2)
     require(call.given["weight"].shape[1] == found.channels * found.height * found.width)
     call.program.matrices[weight] = (found.height, found.width)
     call.write(CONVOLUTION, (1, 1), call.output.shape[1], kernel=found.height, weight=weight,
                bias=call.named("bias"))  # fmt: skip
 
 
-def _add(call: _Call) -> None:
+def _add(call: Call) -> None:
     other = call.given["other"]
-    if call.value.name and other == 1:  # batches that a normalisation has seen
+    require(call.get("alpha", 1) == 1)
+    if call.value.name:  # batches that a normalisation has seen
+        require(call.writes and type(other) is int and other == 1)
+        require(call.value.dtype == torch.int64)
         call.program.counters.append(call.value.name)
         return
-    require(call.get("alpha", 1) == 1 and isinstance(other, Value))
+    require(isinstance(other, Value))
     stride = call.maps.get(other.number, (0, 1))[1]
     require(call.value.shape == other.shape and call.map(call.value) != call.map(other, stride))
     channels, height, width = call.value.shape[1:]
     call.write(ADD, (height, width), channels, other=call.map(other, stride), stride=stride)
 
 
-def _every_second(call: _Call) -> None:
+def _every_second(call: Call) -> None:
     whole, second = slice(None), slice(None, None, 2)
     require(call.given["index"] == (whole, whole, second, second))
     call.keep(stride=2)
@@ -285,20 +216,22 @@ _MEAN = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_includ
          "divisor_override")  # fmt: skip
 _NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 _SUM = ("input", "other", "alpha")
-_RULES: dict[str, tuple[Sequence[str], Callable[[_Call], None]]] = {
+_DROP = ("input", "p", "training", "inplace")
+_PLACES = ("torch", "torch.Tensor", "torch.nn.functional")
+_RULES: dict[str, tuple[Sequence[str], Callable[[Call], None]]] = {
     "conv2d": (_CONVOLUTION, _convolution),
     "batch_norm": (_NORM, _batch_norm),
-    "relu": (("input",), _activation(RELU)),
+    "relu": (("input", "inplace"), _activation(RELU)),
     "relu_": (("input",), _activation(RELU)),
-    "hardswish": (("input",), _activation(HARDSWISH)),
-    "dropout": (("input", "p"), _dropout),
-    "dropout2d": (("input", "p"), _dropout),
+    "hardswish": (("input", "inplace"), _activation(HARDSWISH)),
+    "dropout": (_DROP, _dropout),
+    "dropout2d": (_DROP, _dropout),
     "max_pool2d": (_MAX, _max_pool),
     "avg_pool2d": (_MEAN, _average),
     "adaptive_avg_pool2d": (("input", "output_size"), _average),
-    "flatten": (("input",), _flatten),
-    "view": (("input",), _flatten),
-    "reshape": (("input",), _flatten),
+    "flatten": (("input", "start_dim", "end_dim"), _flatten),
+    "view": (("input", "sizes"), _flatten),
+    "reshape": (("input", "sizes"), _flatten),
     "linear": (("input", "weight", "bias"), _linear),
     "add": (_SUM, _add),
     "add_": (_SUM, _add),

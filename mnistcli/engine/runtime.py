@@ -242,11 +242,19 @@ def use_threads(runtime: Runtime) -> None:
 @contextmanager
 def all_threads(runtime: Runtime) -> Iterator[None]:
     """Let torch have all of a run's CPU threads, for evaluation."""
-    torch.set_num_threads(runtime.threads)
+    with threads_kept():
+        torch.set_num_threads(runtime.threads)
+        yield
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Put torch's number of CPU threads back."""
+    before = torch.get_num_threads()
     try:
         yield
     finally:
-        use_threads(runtime)
+        torch.set_num_threads(before)
 
 
 def wait_for_device(device: torch.device) -> None:
