@@ -14,6 +14,7 @@ from mnistcli.engine.evaluate import Evaluation, mistakes, score
 from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.events import Mistake, Prediction
+from mnistcli.export.int8 import integer_logits
 from mnistcli.results.confusion import confusion, per_class, worst_pairs
 from mnistcli.results.goal import Check, Limits, judge
 from mnistcli.results.result import accuracy_dict, follows_test, goal
@@ -35,12 +36,16 @@ class Assessment:
 
 
 def assess(
-    trained: Trained, dataset: mnist.Dataset, chosen: Runtime, limits: Limits, *, val: bool
-) -> Assessment:
+    trained: Trained, dataset: mnist.Dataset, chosen: Runtime, limits: Limits, *, val: bool,
+    precision: str = "fp32",
+) -> Assessment:  # fmt: skip
     """Evaluate on the test set, or with `val` on the validation split, and judge the goal.
 
+    `precision` "int8" computes as `export --to c-int8` does, on the CPU.
+
     Raises:
-        UsageError: `val`, and the network was trained on those very pictures.
+        UsageError: `val`, and the network was trained on those very pictures; or int8 does not
+            know a layer.
     """
     same_data = trained.data == dataset.hashes
     if val and not (trained.recipe.validation and same_data):
@@ -50,8 +55,11 @@ def assess(
             hint="evaluate without --val, or train with --val",
         )
     pictures = mnist.validation_parts(dataset)[1] if val else dataset.test
-    pictures = pictures.to(chosen.torch_device)
-    found = score(logits_of(trained, pictures.images), pictures.labels)
+    if precision == "int8":
+        found = score(integer_logits(trained, dataset, pictures.images), pictures.labels)
+    else:
+        pictures = pictures.to(chosen.torch_device)
+        found = score(logits_of(trained, pictures.images), pictures.labels)
     split = "validation" if val else "test"
     checks = _judge(trained, found, limits, same_pictures=same_data, split=split)
     labels: list[int] = pictures.labels.tolist()
@@ -66,6 +74,7 @@ def assess(
             }
             for one in wrong
         ],
+        "precision": precision,
         "goal": goal(checks),
     }
     return Assessment(report, checks, labels, found, wrong)

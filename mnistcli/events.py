@@ -186,6 +186,22 @@ class RowAdded:
     runs: int
 
 
+@dataclass(frozen=True)
+class StudyMoved:
+    """A study begins a stage, or one of its runs is over: `row`.
+
+    `table` holds a row for each arm of the stage; `done` of `runs` are over in all stages.
+    """
+
+    stage: str
+    table: tuple[dict[str, Any], ...]
+    row: dict[str, Any] | None
+    done: int
+    runs: int
+    seconds_left: float | None
+    folder: str
+
+
 Event = (
     Notice
     | RunStarted
@@ -195,5 +211,6 @@ Event = (
     | RunRecorded
     | SetStarted
     | RowAdded
+    | StudyMoved
 )
 Emit = Callable[[Event], None]

@@ -94,6 +94,7 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
             last = _evaluate_again(plan, run, current, saved)
             trained = {key: saved[key] for key in ("runtime", "versions")}
         past = {"sessions": log.close("finished")} | trained
+        past |= {} if plan.visit is None else {"visit": dict(plan.visit)}
         record = write_result(plan, run, current, last, _of_run(setting) | past)
     history = tuple(current.history)
     setting.outside.emit(recorded(plan, folder, history, run.evaluation, last))
@@ -152,7 +153,7 @@ def _runtime(plan: Plan, saved: Saved, setting: Setting) -> Runtime:
         chosen = restored_runtime(plan, saved, setting.outside.emit)
     elif chosen.threads_reason is not None:
         setting.outside.emit(Notice(f"{chosen.threads_reason}; --threads N takes as many"))
-    runtime.use_threads(chosen.threads)
+    runtime.use_threads(chosen)
     return chosen
 
 
@@ -169,7 +170,7 @@ def _set_up(
     run = Run(
         plan.recipe, chosen, training, evaluation, setting.hashes, folder,
         outside.emit, group.agree(outside.should_stop), group,
-        None if setting.teacher is None else runtime.place(setting.teacher.model, chosen),
+        None if setting.teacher is None else state.teaching(setting.teacher.model, chosen),
         setting.network,
     )  # fmt: skip
     return run, current

@@ -66,11 +66,11 @@ def run_set(plan: Plan, outside: Outside, place: Ranks) -> Plan:
 
     def heed() -> None:
         meeting.posted(store, sys.maxsize)  # raises where the launcher, and its store, is gone
-        _stop_at_end(store)
+        stop_at_end(store)
 
     with contextlib.suppress(SetEnded):
-        watched = _emitting(setting, _then(outside.emit, heed))
-        _take_part(plan, watched, place, store, shared["todo"], _posting(store))
+        watched = emitting(setting, then(outside.emit, heed))
+        _take_part(plan, watched, place, store, shared["todo"], posting(store))
     return plan
 
 
@@ -83,21 +83,21 @@ def _lead(plan: Plan, setting: Setting, place: Ranks, store: Store) -> Plan:
         document |= {"model": plan.entry.name, "ranks": place.size, "restarts": restarts}
         plan = replace(plan, elsewhere=setlog.elsewhere(document))
         ledger = Ledger(plan, document, store, setting.outside)
-        todo, deliver = ledger.todo(), _posting(store)
+        todo, deliver = ledger.todo(), posting(store)
         shared = {"todo": todo, "elsewhere": document["elsewhere"]}
         store.set("shared", json.dumps(shared))
         ledger.start(setting)
 
         def gather() -> None:
             ledger.collect()
-            _stop_at_end(store)
+            stop_at_end(store)
 
         def deliver_and_collect(row: Row) -> None:
             deliver(row)
             ledger.collect()
 
         with contextlib.suppress(SetEnded):
-            watched = _emitting(setting, _then(setting.outside.emit, gather))
+            watched = emitting(setting, then(setting.outside.emit, gather))
             _take_part(plan, watched, place, store, todo, deliver_and_collect)
         ledger.complete()
     return plan
@@ -140,7 +140,7 @@ def attempt(plan: Plan, seed: int, setting: Setting, rank: int) -> Row:
             pass_on(event)
 
     try:
-        record = run_seed(plan, seed, _emitting(setting, emit))
+        record = run_seed(plan, seed, emitting(setting, emit))
     except _OF_ONE_RUN as fault:
         why = {"exit_code": fault.exit_code, "error": str(fault), "hint": fault.hint}
         return row | {"status": "failed", **why, "run": str(plan.out_of(seed))}
@@ -163,7 +163,7 @@ def _figures(record: dict[str, Any]) -> Row:
     }
 
 
-def _posting(store: Store) -> Callable[[Row], None]:
+def posting(store: Store) -> Callable[[Row], None]:
     """Return what posts a row for the first rank, and ends the set where the row says so."""
 
     def deliver(row: Row) -> None:
@@ -174,16 +174,16 @@ def _posting(store: Store) -> Callable[[Row], None]:
     return deliver
 
 
-def _stop_at_end(store: Store) -> None:
+def stop_at_end(store: Store) -> None:
     if meeting.ended(store):
         raise SetEnded("another run's fault ended the set")
 
 
-def _emitting(setting: Setting, emit: Emit) -> Setting:
+def emitting(setting: Setting, emit: Emit) -> Setting:
     return replace(setting, outside=replace(setting.outside, emit=emit))
 
 
-def _then(emit: Emit, act: Callable[[], object]) -> Emit:
+def then(emit: Emit, act: Callable[[], object]) -> Emit:
     """Return an event sink that acts after each event of this rank's own runs.
 
     Where the launcher is gone, so is its store: acting raises, and no rank trains on for nobody.

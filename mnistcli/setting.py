@@ -32,7 +32,7 @@ class Plan:
     "auto" or the folder to continue; `limits` are for the verdict, `require` the gates that a set
     of runs must pass. `elsewhere` are the folders of a set's runs that were found outside its
     own. Under torch's launcher the ranks share out whole runs, or with `parallel`
-    "data" each run.
+    "data" each run. `visit` says which choice of its network meets the test set.
     """
 
     entry: ModelEntry
@@ -49,6 +49,7 @@ class Plan:
     parallel: str = "runs"
     jobs: int = 1
     elsewhere: Mapping[int, Path] = field(default_factory=dict)
+    visit: Mapping[str, Any] | None = None
 
     @property
     def pictures_a_step(self) -> int:

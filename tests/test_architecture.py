@@ -15,19 +15,20 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Imports point down: a module may import from its own layer and those below it.
 LAYERS = (
-    {"errors", "events", "files", "recipe", "streams", "__init__"},
+    {"errors", "events", "files", "recipe", "streams", "sinks", "tensorboard"},
     {"models", "data"},
     {"engine"},
     {"audit", "diagnosis", "results", "bench"},
     {"trained"},
+    {"export"},
     {"assessment"},
     {"teacher"},
     {"setting"},
     {"setfolder"},
     {"experiment", "ledger", "outcome", "rehearsal", "view"},
     {"runset"},
-    {"missing"},
-    {"cli", "__main__"},
+    {"missing", "study"},
+    {"cli", "__main__", "api", "__init__"},
 )
 
 
@@ -109,8 +110,8 @@ def test_processes_meet_in_one_module_and_are_launched_by_another() -> None:
         for path in SOURCES
         if any(name.startswith("torch.distributed") for name in imports(path))
     }
-    of_types = {"runset.py", "ledger.py"}
-    assert users == {"engine/parallel.py", "engine/meeting.py", "cli/launch.py"} | of_types
+    of_types = {"runset.py", "ledger.py", "study/run.py"}
+    assert users == {"engine/parallel.py", "engine/meeting.py", "cli/elastic.py"} | of_types
 
 
 def test_the_view_never_sees_a_network_and_alone_writes_to_the_streams() -> None:
@@ -159,8 +160,10 @@ def test_one_writer_writes_every_file() -> None:
     [
         "--help", "--version", "train --help", "evaluate --help", "compare --help", "report --help",
         "doctor --help", "doctor --require cudda", "compare --seeds 0-2",
+        "export --help", "export v3 --to c --raw-input", "export v3 --to d",
         "summary v9", "train --model v9", "train --model v3 --set optim.lrr=1",
-        "train --model v3 --seeds 4-1", "train --model v3 --print-recipe", "trian",
+        "train --model v3 --seeds 4-1", "study none.yaml", "study --help",
+        "train --model v3 --print-recipe", "trian",
     ],
 )  # fmt: skip
 def test_help_and_usage_errors_import_no_torch(arguments: str) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import Cli, document
 
-from mnistcli.bench import competent, pil, rivals
+from mnistcli.bench import competent, cores, pil, rivals
 from mnistcli.bench.growth import growth, repeated
 from mnistcli.bench.measure import Bench, measure
 from mnistcli.data import mnist
 from mnistcli.engine import runtime
+from mnistcli.errors import EnvironmentFault
 from mnistcli.models.registry import MODELS
 from mnistcli.recipe import load
 
@@ -39,6 +45,9 @@ def test_bench_shares_add_up(cli: Cli) -> None:
     assert report["images_per_second"] == pytest.approx(128 / step, rel=0.5)
     assert 0 < report["latency_ms"]["median"] <= report["latency_ms"]["p95"]
     assert "ratio" not in report
+    assert report["code_path"] == "eager"
+    assert {"commit", "platform", "cpus", "machine"} <= {*report}
+    assert report["cores"] == len(os.sched_getaffinity(0))
 
 
 def test_the_floor_is_the_arithmetic_at_the_machines_peak(cli: Cli) -> None:
@@ -124,3 +133,63 @@ def test_a_rival_is_timed_in_turn(name: rivals.Versus, small: Bench) -> None:
     assert report["ratio"] == sorted(report["ratios"])[1]
     assert report[f"{name}_images_per_second"] > 0
     assert report.get("torch_mode") == ("eager" if name == "torch" else None)
+
+
+def test_threads_are_timed_against_one_also_beside_neighbours(small: Bench) -> None:
+    assert cores.measure(small.with_threads(1), steps=1, neighbours=None) == {}
+    found = cores.measure(small.with_threads(2), steps=1, neighbours=1)
+    for part in ("threads", "neighbours"):
+        assert found[part]["count"] == 2
+        assert found[part]["worst_ratio"] == min(found[part]["ratios"])
+    assert (torch.get_num_threads(), found["neighbours"]["processes"]) == (1, 1)
+
+
+def test_neighbours_need_a_second_thread(cli: Cli) -> None:
+    done = cli("bench", "v1", "--steps", "1", "--compile", "off", "--threads", "1",
+               "--device", "cpu", "--neighbours", "1")  # fmt: skip
+    assert (done.returncode, "--threads 2" in done.stderr) == (2, True)
+
+
+def test_neighbours_burn_and_end_with_their_parent() -> None:
+    program = (
+        "import os, sys, time; from mnistcli.bench.cores import burning\n"
+        "with burning(1) as (one,):\n"
+        "    time.sleep(0.3); print(one.pid, sum(map(float, open(f'/proc/{one.pid}/stat').read()"
+        ".rpartition(')')[2].split()[11:13])), flush=True)\n"
+        "    os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    pid, ticks = done.stdout.split()
+    assert float(ticks) > 0
+    for _ in range(200):
+        if not Path("/proc", pid).exists():
+            break
+        time.sleep(0.05)
+    assert not Path("/proc", pid).exists()
+
+
+def test_runs_are_counted_in_whole_commands(
+    tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNISTCLI_DATA_DIR", str(tiny_data))
+    monkeypatch.setattr(cores, "ROUNDS", 1)
+    words = ["--recipe", "plain/v1", "--compile", "off", "--batch-size", "32"]
+    found = cores.runs_per_hour(words, 2, epochs=1)
+    assert found["ratio"] == pytest.approx(found["runs_per_hour"] / found["one_job_runs_per_hour"])
+    assert found["share"] == pytest.approx(found["ratio"] / 2)
+    monkeypatch.setenv("MNISTCLI_DATA_DIR", str(tiny_data / "none"))
+    with pytest.raises(EnvironmentFault, match="ended with 4: error: "):
+        cores.runs_per_hour(words, 2, epochs=1)
+
+
+def test_the_pipeline_gets_no_more_workers_than_cores(
+    small: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [min(usable)])
+    monkeypatch.setattr(pil, "images_per_second", lambda *_, workers, **__: workers)
+    try:
+        rival = rivals.prepare(small, name="baseline", compile=False)
+    finally:
+        os.sched_setaffinity(0, usable)
+    assert rival.facts["baseline_workers"] == 1  # of 0 and 1, the higher "speed"

@@ -45,7 +45,7 @@ def test_help_fits_80_columns_and_begins_with_a_verb(
     lines = cli(*command.split(), "--help").stdout.splitlines()
     assert max(map(len, lines)) <= 80
     first = next(line.split() for line in lines if line.strip() and "Usage:" not in line)
-    verbs = "Train, Train Count Evaluate Compare Read Write Measure Check"
+    verbs = "Train, Train Count Evaluate Compare Read Write Measure Check Answer"
     assert first[0] in verbs.split()
 
 

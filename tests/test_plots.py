@@ -14,6 +14,9 @@ from conftest import Cli, document, values
 from PIL import Image
 from test_live import metrics
 
+from mnistcli import recipe
+from mnistcli.data import mnist
+from mnistcli.data.warped import warped
 from mnistcli.events import Mistake
 from mnistcli.view import plots
 
@@ -100,3 +103,22 @@ def test_evaluate_draws_into_a_folder_and_lists_each_mistake(
     assert [str(one["index"]) for one in report["misclassified"]] == [one["index"] for one in wrong]
     sure = [one["confidence"] for one in report["misclassified"]]
     assert sure == sorted(sure, reverse=True)
+
+
+def test_summary_draws_what_training_sees(cli: Cli, small_data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "seen.png"
+    done = cli("summary", "v3", "--augmented", str(file), "--data-dir", str(small_data))
+    assert done.returncode == 0, done.stderr
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert cli("summary", "--augmented", str(file)).returncode == 2
+
+
+def test_warped_pictures_are_those_of_the_recipe(dataset: mnist.Dataset) -> None:
+    ten = recipe.load("v3")
+    pictures = warped(dataset.train, ten)
+    assert len(pictures) == 100
+    assert all(one != pictures[0] for one in pictures[1:10])
+    still = ten.model_copy(update={"augment": ten.augment.model_copy(update=dict.fromkeys(
+        ("rotation_degrees", "shift_fraction", "scale_fraction", "shear_degrees",
+         "elastic_alpha"), 0.0))})  # fmt: skip
+    assert set(warped(dataset.train, still)[:10]) == {pictures[0]}

@@ -16,24 +16,25 @@ from mnistcli.audit import audit
 from mnistcli.bench import limits
 from mnistcli.data import mnist
 from mnistcli.data.batches import steps_per_epoch, training_batches
-from mnistcli.engine import machine, state
+from mnistcli.engine import machine, runtime, state
 from mnistcli.engine.evaluate import evaluate
 from mnistcli.engine.run import Run
-from mnistcli.engine.runtime import Runtime, wait_for_device
+from mnistcli.engine.runtime import Runtime, all_threads, wait_for_device
 from mnistcli.engine.scratch import temporary_folder
 from mnistcli.engine.step import Step
 from mnistcli.engine.train import train
 from mnistcli.models.registry import ModelEntry
 from mnistcli.recipe import Recipe
 
-_ROUNDS = 3
+ROUNDS = 3
 _LATENCY_CALLS = 200
 
 
 class Bench:
     """A network ready to be timed: built, compiled where decided, warmed up.
 
-    `taught` is what the recipe distils from: a network, and its mult-adds for one picture.
+    `taught` is what the recipe distils from: a network, and its mult-adds for one picture. Each
+    timing sets the runtime's threads, so that two of these can be timed in turn.
     """
 
     def __init__(
@@ -48,11 +49,16 @@ class Bench:
         self.training = dataset.train.to(chosen.torch_device)
         self.test = dataset.test.to(chosen.torch_device)
         self.state = state.create(entry, recipe, chosen)
-        self._hashes = dataset.hashes
-        self._teacher = None if taught is None else taught[0]
+        self._dataset, self._taught = dataset, taught
+        self._teacher = None if taught is None else state.teaching(taught[0], chosen)
         self.teacher_mult_adds = 0 if taught is None else taught[1]
         self._step = Step(self._run(Path()), self.state)
         self.warmup_seconds = self._time(lambda: self.steps(8))
+
+    def with_threads(self, count: int) -> Bench:
+        """Return a fresh one of the same, for so many CPU threads."""
+        fewer = replace(self.runtime, threads=count)
+        return Bench(self.entry, self.recipe, fewer, self._dataset, self._taught)
 
     @property
     def epoch_steps(self) -> int:
@@ -66,6 +72,7 @@ class Bench:
 
     def steps(self, count: int, training: mnist.Labelled | None = None) -> dict[str, float]:
         """Train `count` batches; return the seconds of drawing an epoch, of input and of steps."""
+        runtime.use_threads(self.runtime)
         batches = training_batches(training or self.training, self.recipe, 1)
         spent = {"draw": 0.0, "input": 0.0, "step": 0.0}
         for step in range(count):
@@ -89,7 +96,8 @@ class Bench:
     def evaluation_seconds(self) -> float:
         """Return the seconds of one pass over the test set."""
         self.state.refresh_evaluated()
-        return self._time(lambda: evaluate(self.state.evaluated, self.test))
+        with all_threads(self.runtime):
+            return self._time(lambda: evaluate(self.state.evaluated, self.test))
 
     def bookkeeping_seconds(self) -> float:
         """Return what an epoch takes besides training and evaluation: average, checkpoints, events.
@@ -118,7 +126,7 @@ class Bench:
 
     def _run(self, folder: Path) -> Run:
         return Run(
-            self.recipe, self.runtime, self.training, self.test, self._hashes, folder,
+            self.recipe, self.runtime, self.training, self.test, self._dataset.hashes, folder,
             lambda _: None, lambda: None, teacher=self._teacher,
         )  # fmt: skip
 
@@ -149,13 +157,13 @@ def measure(
     by round. Memory is read before the rival takes its own.
     """
     steps = min(steps, bench.epoch_steps)
-    evaluation = median(bench.evaluation_seconds() for _ in range(_ROUNDS))
+    evaluation = median(bench.evaluation_seconds() for _ in range(ROUNDS))
     bookkeeping, latency = bench.bookkeeping_seconds(), bench.latency_milliseconds()
     memory = machine.peak_memory_mib(bench.runtime.torch_device)
     rival = None if prepare is None else prepare(bench)
     ours: list[dict[str, float]] = []
     theirs: list[float] = []
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         ours.append(bench.epoch_parts(steps))
         if rival is not None:
             theirs.append(rival.images_per_second(steps))
@@ -194,13 +202,15 @@ def machine_limit(bench: Bench, step_seconds: float) -> dict[str, Any]:
 
     The share is floor / time of the steps: 1 would be every cycle a multiply-add.
     """
-    gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
+    with all_threads(bench.runtime):
+        gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
     mult_adds = audit(bench.entry, bench.recipe.model_args).mult_adds
     taught = bench.teacher_mult_adds
     floor = limits.floor_seconds(mult_adds, taught, bench.epoch_images, gflops)
     return {
         "precision": bench.runtime.precision,
         "matmul_gflops": gflops,
+        "fp32_matmul_gflops": limits.matmul_gflops(bench.runtime, torch.float32),
         "mult_adds": mult_adds,
         "teacher_mult_adds": taught,
         "floor_seconds": floor,

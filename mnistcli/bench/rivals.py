@@ -9,7 +9,7 @@ from typing import Literal
 from mnistcli.bench import competent, pil
 from mnistcli.bench.measure import Bench, Rival
 from mnistcli.engine import ranks
-from mnistcli.engine.runtime import fastest_kernels, wait_for_device
+from mnistcli.engine.runtime import all_threads, fastest_kernels, wait_for_device
 
 Versus = Literal["baseline", "torch"]
 
@@ -26,9 +26,10 @@ def prepare(bench: Bench, *, name: Versus, compile: bool) -> Rival:
 
 def _baseline(bench: Bench) -> Rival:
     def speed(steps: int, workers: int) -> float:
-        return pil.images_per_second(
-            bench.entry, bench.training, bench.runtime, steps=steps, workers=workers
-        )
+        with all_threads(bench.runtime):
+            return pil.images_per_second(
+                bench.entry, bench.training, bench.runtime, steps=steps, workers=workers
+            )
 
     trials = {count: speed(15, count) for count in (0, ranks.here().cores)}
     best = max(trials, key=lambda count: trials[count])
@@ -60,8 +61,9 @@ def _torch(bench: Bench, compile: bool) -> Rival:
 
 @fastest_kernels()
 def _seconds(bench: Bench, loop: competent.Loop, steps: int) -> float:
-    wait_for_device(bench.runtime.torch_device)
-    started = time.monotonic()
-    loop(steps)
-    wait_for_device(bench.runtime.torch_device)
-    return time.monotonic() - started
+    with all_threads(bench.runtime):
+        wait_for_device(bench.runtime.torch_device)
+        started = time.monotonic()
+        loop(steps)
+        wait_for_device(bench.runtime.torch_device)
+        return time.monotonic() - started

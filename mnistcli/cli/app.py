@@ -32,9 +32,11 @@ from mnistcli.cli import (  # noqa: E402
     compare,
     doctor,
     evaluate,
+    export,
     predict,
     processes,
     report,
+    study,
     summary,
     train,
 )
@@ -67,7 +69,9 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": list(_HELP)},
 )
-for module in (train, summary, evaluate, compare, predict, report, bench, doctor):
+for module in (
+    train, summary, evaluate, compare, study, predict, report, export, bench, doctor,
+):  # fmt: skip
     module.register(app)
 for registered in app.registered_commands:
     if registered.callback is not None:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mnistcli import recipe as recipes
 from mnistcli.cli import options
-from mnistcli.models.registry import MODELS, resolve
+from mnistcli.models.registry import MODELS, ModelEntry, resolve
 from mnistcli.results.comparison import machine
+from mnistcli.results.result import code_path, environment
 from mnistcli.view.bench import show_bench
 from mnistcli.view.output import Output
+
+if TYPE_CHECKING:
+    from mnistcli.bench.measure import Bench
+    from mnistcli.engine.runtime import Request, Runtime
+    from mnistcli.recipe import Recipe
+
+_EPOCHS = 3  # of a training that --jobs counts: 30 s, of which its start takes 4
 
 _EXAMPLES = """
 **Examples**
@@ -58,6 +66,28 @@ def bench(
             show_default="ours alone",
         ),
     ] = None,
+    neighbours: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            metavar="N",
+            help="Also time all threads against one, in turn, beside N processes that each keep a "
+            "core busy.",
+            show_default="the machine as it is",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=1024,
+            metavar="N",
+            help="Also count the runs per hour of N processes and of one: whole trainings of "
+            f"{_EPOCHS} epochs.",
+            show_default="no such training",
+        ),
+    ] = None,
     growth: Annotated[
         bool,
         typer.Option("--growth", help="Also train an epoch of 10, 60 and 240 thousand pictures."),
@@ -78,32 +108,63 @@ def bench(
     name = recipe or (model if model in MODELS else "v3")
     asked = recipes.load(name, model=model)
     entry = resolve(asked.model)
-    from mnistcli.bench import rivals
-    from mnistcli.bench.growth import growth as grow
-    from mnistcli.bench.measure import Bench, measure
-    from mnistcli.data import mnist
-    from mnistcli.engine import runtime, state
-    from mnistcli.models.registry import build
-    from mnistcli.teacher import open_teacher
+    from mnistcli.bench import cores, rivals
+    from mnistcli.bench import growth as pictures
+    from mnistcli.bench.measure import measure
+    from mnistcli.engine import runtime
 
-    dataset = mnist.load()
     request = runtime.Request(device, precision, compile, threads)
-    chosen = runtime.decide(request)
-    images = asked.epochs * len(dataset.train.labels)  # compiled where a whole run would be
-    chosen = runtime.choose_compile(
-        chosen, request, build(entry, asked.model_args), images_to_train=images, own=entry.own
-    )
-    teacher = open_teacher(asked, dataset.hashes, chosen)
-    taught = None if teacher is None else (teacher.model, teacher.mult_adds)
-    timed = Bench(entry, asked, chosen, dataset, taught)
+    cores.check(runtime.decide(request), neighbours)
+    timed = _open(entry, asked, request)
+    chosen = timed.runtime
     beside = None
     if versus is not None:
         beside = partial(rivals.prepare, name=versus, compile=compile != "off")
     report = measure(timed, steps=steps, prepare=beside)
+    report |= cores.measure(timed, steps=steps, neighbours=neighbours)
+    if jobs is not None:
+        words = ["--recipe", name, "--precision", precision, "--compile", compile]
+        words += [] if model is None else ["--model", model]
+        report["jobs"] = cores.runs_per_hour(words, jobs, epochs=_EPOCHS)
     if growth:
-        report["growth"] = grow(timed)
-    where = {"recipe": name, "runtime": chosen.to_dict(), "versions": state.versions()}
+        report["growth"] = pictures.growth(timed)
     output = Output("bench", json, quiet, progress)
     if chosen.threads_reason is not None:
         output.talk(f"notice: {chosen.threads_reason}")
-    show_bench(output, report | where | {"machine": machine(where)})
+    show_bench(output, report | _origin(name, timed.runtime))
+
+
+def _open(entry: ModelEntry, recipe: Recipe, request: Request) -> Bench:
+    """Return the network to be timed, compiled where a whole run would be."""
+    from mnistcli.bench.measure import Bench
+    from mnistcli.data import mnist
+    from mnistcli.engine import runtime
+    from mnistcli.models.registry import build
+    from mnistcli.teacher import open_teacher
+
+    dataset = mnist.load()
+    images = recipe.epochs * len(dataset.train.labels)
+    chosen = runtime.choose_compile(
+        runtime.decide(request), request, build(entry, recipe.model_args), images_to_train=images,
+        own=entry.own,
+    )  # fmt: skip
+    teacher = open_teacher(recipe, dataset.hashes, chosen)
+    taught = None if teacher is None else (teacher.model, teacher.mult_adds)
+    return Bench(entry, recipe, chosen, dataset, taught)
+
+
+def _origin(recipe: str, chosen: Runtime) -> dict[str, Any]:
+    """Return what was timed, and where: commit, code path and machine."""
+    from mnistcli.engine import ranks, state
+
+    where: dict[str, Any] = {
+        "recipe": recipe,
+        "runtime": chosen.to_dict(),
+        "versions": state.versions(),
+    }
+    return where | {
+        **environment(),
+        "cores": ranks.here().cores,
+        "code_path": code_path(where["runtime"]),
+        "machine": machine(where),
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -56,6 +56,10 @@ def evaluate(
             readable=False,
         ),
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "int8"],
+        typer.Option(help="int8: the integer arithmetic of `export --to c-int8`, on the CPU."),
+    ] = "fp32",
     device: options.Device = "auto",
     threads: options.Threads = None,
     data_dir: options.DataDir = None,
@@ -81,7 +85,7 @@ def evaluate(
     trained = open_trained(checkpoint, model, chosen)
     dataset = mnist.load(data_dir)
     limits = options.limits(max_params, max_epochs, target)
-    found = assess(trained, dataset, chosen, limits, val=val)
+    found = assess(trained, dataset, chosen, limits, val=val, precision=precision)
     if predictions is not None:
         result = found.evaluation
         columns = found.labels, result.predictions.tolist(), result.confidences.tolist()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mnistcli
-from mnistcli.cli import options, signals
+from mnistcli.cli import elastic, options, signals
 from mnistcli.cli.plan import resume_command
 from mnistcli.cli.processes import OURS
 from mnistcli.cli.sink import defer, sink
 from mnistcli.engine import ranks
 from mnistcli.engine.ranks import Ranks
-from mnistcli.errors import EnvironmentFault, Interrupted, MnistcliError, SetError
+from mnistcli.errors import Interrupted, MnistcliError, SetError
 from mnistcli.events import Event, SetStarted
 from mnistcli.results import runlog, setlog
 from mnistcli.results.goal import judge_result
@@ -28,15 +25,12 @@ from mnistcli.view.run import live_or_plain
 from mnistcli.view.runset import SetView, show_set
 
 if TYPE_CHECKING:
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig
-
     from mnistcli.setting import Plan
 
 _AGAIN = "start the same line again with --resume auto"
 
 
-def run_rank(plan: Plan, output: Output, *, plots: bool) -> None:
+def run_rank(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] = ()) -> None:
     """Do one rank's part; the first one shows the set, and concludes where no parent does.
 
     What the set's own exit code tells ends no rank by it: the launcher would start all again.
@@ -48,7 +42,7 @@ def run_rank(plan: Plan, output: Output, *, plots: bool) -> None:
     view = _view(plan, output) if place.leads else None
 
     writes = place.leads or plan.parallel == "runs"
-    emit = sink(view, plots=plots, quiet=output.quiet) if writes else defer
+    emit = sink(view, plots=plots, quiet=output.quiet, logs=logs) if writes else defer
 
     try:
         with view or nullcontext():
@@ -70,14 +64,14 @@ def _view(plan: Plan, output: Output) -> Any:
     return SetView(output, lines=output.progress != "none")
 
 
-def run_in_turn(plan: Plan, output: Output, *, plots: bool) -> None:
+def run_in_turn(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] = ()) -> None:
     """Train a set's runs one after the other in this process, and conclude."""
     from mnistcli.runset import run_set
     from mnistcli.setting import Outside
 
     folders: list[str] = []
     view = live_or_plain(output)
-    keep = sink(view, plots=plots, quiet=output.quiet)
+    keep = sink(view, plots=plots, quiet=output.quiet, logs=logs)
 
     def emit(event: Event) -> None:
         if isinstance(event, SetStarted):
@@ -138,47 +132,19 @@ def _without_result(document: dict[str, Any], fault: dict[str, Any]) -> str:
 
 def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> None:
     """Start this command line once more as `jobs` ranks, and conclude when they are done."""
-    from torch.distributed import DistError
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousError
-    from torch.distributed.launcher.api import elastic_launch
-
-    for part in ("multiprocessing.api", "agent.server.api"):  # each signal would be a warning
-        logging.getLogger(f"torch.distributed.elastic.{part}").setLevel(logging.ERROR)
-    name = f"{OURS}{os.urandom(8).hex()}"
+    name = elastic.launch_name()
     words = list(sys.argv[1:])
+    again = resume_command(words, None)
     try:
         folder = _begin(plan, name)
         if plan.out is None:
             words += ["--out", str(folder)]
-        config = _config(name, jobs, 3 if max_restarts is None else max_restarts)
-        elastic_launch(config, sys.executable)("-P", "-c", _rank_program(), *words)
+            again = resume_command(words, None)
+        elastic.start_ranks(name, jobs, max_restarts, words, lambda: _progress(folder), again=again)
         conclude(replace(plan, out=folder), output)
     except Interrupted as stop:
-        stop.hint = resume_command(words, None)
+        stop.hint = again
         raise
-    except SignalException as stop:
-        again = resume_command(words, None)
-        what = f"stopped; {_progress(folder)}"
-        raise Interrupted(stop.sigval, what=what, hint=again) from None
-    except ChildFailedError as error:
-        raise _fault(error, resume_command(words, None)) from None
-    except (RendezvousError, DistError) as error:
-        first = str(error).partition("\n")[0]
-        raise EnvironmentFault(f"the processes can't be started: {first}") from error
-
-
-def _rank_program() -> str:
-    """Return what a rank runs: this very package, and modules from where this process has them.
-
-    `python -m` would look in the current folder first, and run a random.py there for Python's own.
-    """
-    package = str(Path(mnistcli.__file__).parents[1])
-    return (
-        f"import sys; sys.path.insert(0, {package!r}); import mnistcli; "
-        f"sys.path[:] = {sys.path!r}; from mnistcli.__main__ import main; main()"
-    )
 
 
 def _begin(plan: Plan, name: str) -> Path:
@@ -198,37 +164,6 @@ def _begin(plan: Plan, name: str) -> Path:
     return plan.out
 
 
-def _config(name: str, jobs: int, max_restarts: int) -> LaunchConfig:
-    """Return what torchrun --standalone would use; signals ignored here (nohup) stay ignored."""
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.launcher.api import LaunchConfig
-
-    handled = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
-    kept = [one.name for one in handled if signal.getsignal(one) is not signal.SIG_IGN]
-    return LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=jobs,
-        run_id=name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=max_restarts,
-        signals_to_handle=",".join(kept),
-        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
-    )
-
-
 def _progress(folder: Path) -> str:
     document = setlog.read(folder)
     return f"runs over: {len(document['rows'])} of {len(document['seeds'])}"
-
-
-def _fault(error: ChildFailedError, again: str) -> MnistcliError:
-    """Return why the ranks were given up, with the exit code of the first that failed."""
-    rank, failure = error.get_first_failure()
-    code = failure.exitcode
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    fault = MnistcliError(f"rank {rank} {how}; no restarts left", hint=again)
-    fault.exit_code = code if 1 <= code <= 7 else 1
-    return fault

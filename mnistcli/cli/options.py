@@ -221,6 +221,15 @@ Threads = Annotated[
 ]
 
 
+def processor() -> str:
+    """Return this machine's processor, as runs on it name it."""
+    import torch
+
+    from mnistcli.engine.machine import device_name
+
+    return device_name(torch.device("cpu"))
+
+
 def say_which(output: Output, target: str, path: Path) -> None:
     """Say that a packaged name means a run folder here."""
     if target in MODELS and path == Path(target, "last.pt"):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from mnistcli import recipe as recipes
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.models import registry
+from mnistcli.recipe import seeds
 
 if TYPE_CHECKING:
     from mnistcli.recipe import Recipe
 
-_MAX_SEEDS = 10_000
 OWN_RECIPE = "plain/v3"  # of a network that is not registered: from the labels alone
 
 
@@ -109,18 +109,24 @@ def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, 
     if not alone:
         what = "--seed (or --set seed=…) and --seeds exclude each other"
         raise UsageError(what, hint="--seeds 0-4")
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not _is_count(first) or (dash and not _is_count(last)):
-            raise UsageError(f"can't read seeds {text!r}", hint="--seeds 0-4 or --seeds 0,3,7")
-        low, high = int(first), int(last or first)
-        if high < low or high >= 2**31 or len(seeds) + high - low >= _MAX_SEEDS:
-            raise UsageError(f"bad range of seeds {part!r}", hint="--seeds 0-4")
-        seeds.extend(range(low, high + 1))
-    if len(set(seeds)) < len(seeds):
-        raise UsageError(f"a seed stands twice in {text!r}", hint="--seeds 0-4")
-    return tuple(seeds)
+    return seeds.parse_seeds(text)
+
+
+def count_visits(
+    recipe: Recipe, numbers: Sequence[int], out: Path | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return how often the recipe's network has met the test set before; say it."""
+    from mnistcli.study import visits
+
+    if recipe.validation:
+        raise UsageError("--final reads the test set, and the recipe the validation split",
+                         hint="leave out --val, or freeze the study's winner")  # fmt: skip
+    counted = visits.count(recipe, [] if out is None else [out])
+    for sentence in visits.sentences(counted, numbers):
+        say(f"warning: {sentence}")
+    if not counted["recipes_before"]:
+        say(f"notice: the first recipe of {recipe.model} to meet the test set, as far as is known")
+    return counted
 
 
 def resume_command(words: Sequence[str], folder: str | None) -> str:
@@ -139,11 +145,6 @@ def resume_command(words: Sequence[str], folder: str | None) -> str:
         elif word.partition("=")[0] not in ("--resume", "--out"):
             kept.append(word)
     return shlex.join(["mnistcli", *kept, "--resume", folder])
-
-
-def _is_count(text: str) -> bool:
-    """Return whether a text is a number of at most ten plain digits."""
-    return text.isascii() and text.isdecimal() and len(text) <= 10
 
 
 def _check_network(reference: str) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
-from mnistcli.cli import signals
+import typer
+
+from mnistcli import sinks
+from mnistcli.cli import options, signals
 from mnistcli.events import (
     BatchFinished,
     Emit,
@@ -17,18 +21,35 @@ from mnistcli.events import (
 from mnistcli.results.runlog import record
 from mnistcli.view.run import draw_run
 
+Log = Annotated[
+    list[str],
+    typer.Option(
+        "--log",
+        metavar="NAME",
+        help="Tell this log as well: tensorboard, or an entry point of mnistcli.sinks. Repeatable.",
+        autocompletion=lambda incomplete: options.completion(sinks.names())(incomplete),
+        show_default="none",
+        rich_help_panel="Run folder",
+    ),
+]
 
-def sink(view: Emit | None, *, plots: bool, quiet: bool = False) -> Emit:
+
+def sink(view: Emit | None, *, plots: bool, quiet: bool = False, logs: Sequence[str] = ()) -> Emit:
     """Return what a run emits to; from its first batch on signals wait for an epoch's end.
 
-    `quiet` also keeps back what a first signal is answered with.
+    `quiet` also keeps back what a first signal is answered with; `logs` names what else is told.
+
+    Raises:
+        UsageError, EnvironmentFault: there is no log of a name, or what it needs is missing.
     """
 
     slower = _watch()
+    log = sinks.guarded(sinks.open_sinks(logs), view or (lambda event: None))
 
     def emit(event: Event) -> None:
         defer(event)
         record(event)
+        log(event)
         fault = draw_run(event) if plots and isinstance(event, RunRecorded) else None
         if view is not None:
             said = None if quiet else _finishing(event)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mnistcli import recipe as recipes
 from mnistcli.cli import options
-from mnistcli.cli.plan import resolve_arguments
+from mnistcli.cli.plan import Asked, resolve_arguments, resolve_recipe
 from mnistcli.cli.recipe_options import Arguments
+from mnistcli.errors import UsageError
+from mnistcli.files import write_where_named
 from mnistcli.models.registry import COMPARED, resolve
 from mnistcli.results.goal import Check, judge_parameters
 from mnistcli.view.audit import show_audits
@@ -46,6 +50,17 @@ def summary(
         ),
     ] = None,
     settings: Arguments = [],  # noqa: B006
+    augmented: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw training pictures as the one network's recipe distorts them.",
+            show_default="not drawn",
+            callback=options.at_home,
+            readable=False,
+        ),
+    ] = None,
+    data_dir: options.DataDir = None,
     require: Annotated[
         list[str],
         typer.Option(
@@ -64,6 +79,10 @@ def summary(
 ) -> None:
     """Count a network's parameters and mult-adds layer by layer, and judge its budget."""
     options.check_gates(require, known=("params",))
+    if augmented is not None and len(models or []) != 1:
+        raise UsageError("--augmented draws one network's recipe", hint="name one MODEL")
+    output = Output("summary", json, quiet, progress)
+    output.leave_stdout_to("--augmented", augmented)
     entries = [resolve(name) for name in models or COMPARED]
     arguments = [resolve_arguments(entry.name, settings) for entry in entries]
     from mnistcli.audit import audit
@@ -71,10 +90,22 @@ def summary(
     audits = [audit(*one) for one in zip(entries, arguments, strict=True)]
     limits = options.limits(max_params)
     checks = [judge_parameters(one.parameters, limits) for one in audits]
-    output = Output("summary", json, quiet, progress)
     show_audits(output, audits, checks, layers=bool(models))
     report = {"models": [to_dict(one, check) for one, check in zip(audits, checks, strict=True)]}
+    if augmented is not None:
+        write_where_named(augmented, _drawn(entries[0].name, data_dir))
     options.conclude(output, report, require, [[check] for check in checks])
+
+
+def _drawn(model: str, data_dir: Path | None) -> bytes:
+    """Return a sheet of what training by the network's own recipe sees."""
+    from mnistcli.data import mnist
+    from mnistcli.data.warped import warped
+    from mnistcli.view import plots
+
+    recipe = resolve_recipe(Asked(model, None, [], {}, False))
+    name, _ = recipes.describe(recipe)
+    return plots.warped(warped(mnist.load(data_dir).train, recipe), f"recipe {name}")
 
 
 def to_dict(audited: Audit, budget: Check) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mnistcli import recipe as recipes
+from mnistcli import sinks
 from mnistcli.cli import options, processes, signals
 from mnistcli.cli import recipe_options as given
 from mnistcli.cli.plan import (
     Asked,
+    count_visits,
     name_network,
     names_seed,
     parse_resume,
@@ -20,7 +22,7 @@ from mnistcli.cli.plan import (
     resolve_recipe,
     resume_command,
 )
-from mnistcli.cli.sink import sink
+from mnistcli.cli.sink import Log, sink
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.events import Event, RunStarted
@@ -101,7 +103,18 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    final: Annotated[
+        bool,
+        typer.Option(
+            "--final",
+            help="The last word on a recipe that was chosen on the validation split: count the "
+            "visits of its network to the test set, in the results too, and warn at a choice made "
+            "after one.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     plots: options.Plots = True,
+    log: Log = [],  # noqa: B006
     dry_run: options.DryRun = False,
     jobs: processes.Jobs = None,
     max_restarts: processes.MaxRestarts = None,
@@ -122,6 +135,7 @@ def train(
 ) -> None:
     """Train a network and judge it against the goal."""
     options.check_gates(require)
+    sinks.check(log)
     limits = options.limits(max_params, max_epochs, target)
     direct = {
         "epochs": epochs, "batch_size": batch_size, "optim.lr": lr, "seed": seed,
@@ -149,12 +163,13 @@ def train(
 
     if isinstance(asked.resume, Path) and (out is not None or len(numbers) > 1):
         raise UsageError("--resume PATH continues one run in its own folder", hint="--resume auto")
+    visit = count_visits(resolved, numbers, out, output.talk) if final else None
     name, differing = recipes.describe(resolved)
     plan = Plan(
         entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
         seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,
         limits=limits, request=Request(device, precision, compile, threads),
-        require=tuple(require), parallel=parallel, jobs=jobs or 1,
+        require=tuple(require), parallel=parallel, jobs=jobs or 1, visit=visit,
     )  # fmt: skip
     if dry_run and (jobs is not None or ranks.launched()):
         raise UsageError("--dry-run looks at one process", hint="leave out --jobs and torchrun")
@@ -165,7 +180,7 @@ def train(
     elif ranks.launched():
         from mnistcli.cli import launch
 
-        launch.run_rank(plan, output, plots=plots)
+        launch.run_rank(plan, output, plots=plots, logs=log)
     elif jobs is not None:
         from mnistcli.cli import launch
 
@@ -173,12 +188,12 @@ def train(
     elif len(numbers) > 1:
         from mnistcli.cli import launch
 
-        launch.run_in_turn(plan, output, plots=plots)
+        launch.run_in_turn(plan, output, plots=plots, logs=log)
     else:
-        _run(plan, output, require, plots=plots)
+        _run(plan, output, require, plots=plots, logs=log)
 
 
-def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None:
+def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: list[str]) -> None:
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
     from mnistcli.experiment import run_one
     from mnistcli.setting import Outside
@@ -186,7 +201,7 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool) -> None
     folders: list[str] = []
     view = live_or_plain(output)
 
-    keep = sink(view, plots=plots, quiet=output.quiet)
+    keep = sink(view, plots=plots, quiet=output.quiet, logs=logs)
 
     def emit(event: Event) -> None:
         if isinstance(event, RunStarted):

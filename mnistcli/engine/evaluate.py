@@ -33,6 +33,11 @@ class Evaluation:
     predictions: Tensor
     confidences: Tensor
 
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers, 0 to 1."""
+        return self.correct / self.total
+
 
 @torch.inference_mode()
 def read(model: nn.Module, images: Tensor) -> Tensor:

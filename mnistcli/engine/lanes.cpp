@@ -11,6 +11,9 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <sys/mman.h>
 #include <functional>
 #include <memory>
 #include <new>
@@ -34,6 +37,46 @@ constexpr int PIXELS = 7;  // of a row at once: 28, 14 and 7 are multiples
 
 typedef float V __attribute__((vector_size(4 * LANES)));
 
+}  // namespace
+
+#if defined(HALVES)
+#include "amx.h"
+#endif
+
+namespace {
+
+// Maps are kept as bf16 where products are of bf16: half as much goes through memory.
+#if defined(HALVES)
+typedef __m256i Stored;
+inline V load(Stored value) {
+  return V(_mm512_slli_epi32(_mm512_cvtepu16_epi32(value), 16));
+}
+inline Stored stored(V value) { return Stored(_mm512_cvtneps_pbh(__m512(value))); }
+#else
+typedef V Stored;
+inline V load(V value) { return value; }
+inline V stored(V value) { return value; }
+#endif
+
+// Memory of V in pages of 2 MiB, where the system has them.
+struct Memory {
+  Stored* start = nullptr;
+  size_t size = 0;
+
+  ~Memory() { std::free(start); }
+  void reserve(size_t wanted) {
+    if (wanted <= size) return;
+    std::free(start);
+    constexpr size_t page = size_t(1) << 21;
+    size_t bytes = (wanted * sizeof(Stored) + page - 1) / page * page;
+    start = static_cast<Stored*>(std::aligned_alloc(page, bytes));
+    if (!start) throw std::bad_alloc();
+    madvise(start, bytes, MADV_HUGEPAGE);
+    std::memset(start, 0, bytes);
+    size = wanted;
+  }
+};
+
 inline double sum(V value) {
   double total = 0;
   for (int i = 0; i < LANES; i++) total += value[i];
@@ -41,7 +84,8 @@ inline double sum(V value) {
 }
 
 // Threads that take items one by one. One that has to share its core delays the others by no more
-// than the item in its hands, and who waits sleeps after a few microseconds.
+// than the item in its hands, and who waits sleeps after some 20 microseconds: less, and a step of v3
+// on two cores takes 6 % longer.
 class Pool {
  public:
   using Work = std::function<void(int64_t item, int thread)>;
@@ -86,7 +130,7 @@ class Pool {
 
   template <class Enough>
   static void wait(std::atomic<int>& value, Enough enough) {
-    for (int spin = 0; spin < 3000; spin++)
+    for (int spin = 0; spin < 20000; spin++)
       if (enough(value)) return;
     for (int seen = value; !enough(seen); seen = value) value.wait(seen);
   }
@@ -169,7 +213,8 @@ struct Map {
   double eps, momentum;
   std::vector<float> mean, rstd, scale, shift;  // of the normalisation: scale · y + shift
   std::vector<float> slope, constant;           // its gradient is scale · d + slope · y + constant
-  V *values = nullptr, *gradient = nullptr;
+  Stored *values = nullptr, *gradient = nullptr;
+  int64_t place = 0;  // of its gradient, in a group
 
   int64_t pixels() const { return height * width; }
   int64_t at(int64_t group, int64_t c, int64_t y, int64_t x) const {
@@ -187,20 +232,29 @@ struct Stage {
 // Planes with a border of zeros around each, which a convolution reads. Rows are filled up to a
 // multiple of PIXELS; what is computed from there is not used.
 struct Planes {
+  int64_t channels, border, pitch, plane;
   V* start;
-  int64_t border, pitch, plane;
 
-  Planes(V* memory, int64_t height, int64_t width, int64_t around)
-      : start(memory), border(around),
-        pitch((width + PIXELS - 1) / PIXELS * PIXELS + 2 * around),
-        plane(pitch * (height + 2 * around)) {}
+  Planes(std::vector<V>& memory, int64_t c, int64_t height, int64_t width, int64_t around)
+      : channels(c), border(around), pitch((width + PIXELS - 1) / PIXELS * PIXELS + 2 * around),
+        plane(pitch * (height + 2 * around)) {
+    memory.resize(std::max<size_t>(memory.size(), (channels + 1) * plane));
+    start = memory.data();
+    for (c = 0; c < channels && border; c++) {
+      std::fill(start + c * plane, row(c, 0), V{});
+      for (int64_t y = 0; y < height; y++)
+        std::fill(row(c, y) + width, y + 1 < height ? row(c, y + 1) : start + (c + 1) * plane, V{});
+    }
+  }
 
   V* row(int64_t c, int64_t y) const { return start + c * plane + (y + border) * pitch + border; }
 
-  void clear_border(int64_t c, int64_t height, int64_t width) const {
-    std::fill(start + c * plane, row(c, 0), V{});
-    for (int64_t y = 0; y < height; y++)
-      std::fill(row(c, y) + width, y + 1 < height ? row(c, y + 1) : start + (c + 1) * plane, V{});
+  // Take a row [channels, length], `stride` apart.
+  void put_row(int64_t y, const V* values, int64_t length, int64_t stride) const {
+    for (int64_t c = 0; c < channels; c++) {
+      V* to = row(c, y * stride);
+      for (int64_t x = 0; x < length; x++, to += stride) *to = *values++;
+    }
   }
 };
 
@@ -221,7 +275,7 @@ struct Sums {
 };
 
 struct Scratch {
-  std::vector<V> planes, gradients, weights, row, sums;
+  std::vector<V> planes, other, gradients, weights, row, sums;
 };
 
 struct Shape {
@@ -316,7 +370,7 @@ class Network {
     const Map& last = maps.back();
     for (int64_t n = 0; n < count; n++)
       for (int64_t c = 0; c < last.channels; c++)
-        logits[n * last.channels + c] = last.values[last.at(n / LANES, c, 0, 0)][n % LANES];
+        logits[n * last.channels + c] = load(last.values[last.at(n / LANES, c, 0, 0)])[n % LANES];
   }
 
   void backward(const float* gradient) {
@@ -333,12 +387,13 @@ class Network {
   }
 
  private:
-  int64_t count = 0, groups = 0, reserved = 0, trained = 0;
+  int64_t count = 0, groups = 0;
   int threads = 1;
   bool measures = false;  // whether the map in work is to be normalised by its own moments
-  std::vector<V> memory[2];
+  Memory memory[2];
   std::vector<Scratch> scratches;
   std::vector<float> packed, weight_parts;
+  std::vector<uint32_t> halves;  // the weights of a stage in pairs
   std::vector<double> parts[3];  // two sums a channel and group: for input, other and bias
 
   V present(int64_t group) const {
@@ -355,18 +410,17 @@ class Network {
 
   void reserve(bool training) {
     scratches.resize(std::max<size_t>(scratches.size(), threads));
-    for (int what = 0; what < 1 + training; what++) {
-      if (int64_t& had = what ? trained : reserved; groups > had) {
-        int64_t total = 0;
-        for (const Map& map : maps) total += map.at(groups, 0, 0, 0);
-        memory[what].resize(total);
-        had = groups;
-      }
+    int64_t total = 0, most = 0;
+    for (const Map& map : maps) {
+      total += map.at(groups, 0, 0, 0);
+      most = std::max(most, map.place + map.channels * map.pixels());
     }
-    V *values = memory[0].data(), *gradients = memory[1].data();
+    memory[0].reserve(total);
+    if (training) memory[1].reserve(groups * most);
+    Stored* values = memory[0].start;
     for (Map& map : maps) {
       map.values = values, values += map.at(groups, 0, 0, 0);
-      map.gradient = gradients, gradients += map.at(groups, 0, 0, 0);
+      map.gradient = memory[1].start + groups * map.place;
     }
   }
 
@@ -386,90 +440,99 @@ class Network {
   }
 
   // Turn torch's [pictures, channels, height, width] into one group of a map.
-  void enter(int64_t g, const float* from, const Map& map, V* to) const {
-    int64_t values = map.channels * map.pixels();
-    for (int64_t i = 0; i < values; i++) {
-      V lanes{};
-      for (int lane = 0; lane < LANES && g * LANES + lane < count; lane++)
-        lanes[lane] = from[(g * LANES + lane) * values + i];
-      to[g * values + i] = lanes;
-    }
+  void enter(int64_t g, const float* from, const Map& map, Stored* to) const {
+    const int64_t size = map.channels * map.pixels();
+    for (int64_t c = 0; c < map.channels; c++)
+      for (int64_t p = 0; p < map.pixels(); p++) {
+        V lanes{};
+        for (int lane = 0; lane < LANES && g * LANES + lane < count; lane++)
+          lanes[lane] = from[(g * LANES + lane) * size + c * map.pixels() + p];
+        to[map.at(g, c, 0, 0) + p] = stored(lanes);
+      }
   }
 
-  static V* room(std::vector<V>& memory, int64_t channels, const Planes& planes) {
-    memory.resize(std::max<size_t>(memory.size(), (channels + 1) * planes.plane));
-    return memory.data();
-  }
-
-  // Copy a group of a map into planes with a border, normalised and activated.
-  static Planes unfold(const Map& map, int64_t g, int64_t border, std::vector<V>& memory) {
-    Planes planes(nullptr, map.height, map.width, border);
-    planes.start = room(memory, map.channels, planes);
+  // Read a group of a map as its readers see it, normalised and activated, row by row.
+  template <class Target>
+  static void unfold(const Map& map, int64_t g, Scratch& scratch, const Target& target) {
+    scratch.row.resize(std::max<size_t>(scratch.row.size(), map.channels * map.width));
     with_activation(map.activation, [&](auto act) {
-      for (int64_t c = 0; c < map.channels; c++) {
-        planes.clear_border(c, map.height, map.width);
-        const V scale = V{} + map.scale[c], shift = V{} + map.shift[c];
-        const V* from = map.values + map.at(g, c, 0, 0);
-        for (int64_t y = 0; y < map.height; y++) {
-          V* to = planes.row(c, y);
-          for (int64_t x = 0; x < map.width; x++) to[x] = act.value(*from++ * scale + shift);
+      for (int64_t y = 0; y < map.height; y++) {
+        V* row = scratch.row.data();
+        for (int64_t c = 0; c < map.channels; c++) {
+          const V scale = V{} + map.scale[c], shift = V{} + map.shift[c];
+          const Stored* from = map.values + map.at(g, c, y, 0);
+          for (int64_t x = 0; x < map.width; x++) *row++ = act.value(load(from[x]) * scale + shift);
         }
+        target.put_row(y, scratch.row.data(), map.width, 1);
       }
     });
-    return planes;
   }
 
-  // Copy the gradient of a group of a stage's stored output into planes, `stride` apart; lanes
-  // without a picture are 0.
-  Planes unfold_gradient(const Stage& stage, int64_t g, Scratch& scratch) {
-    const Map &in = maps[stage.input], &out = maps[stage.output];
-    const bool convolves = stage.kind == CONVOLUTION;
-    const int64_t stride = convolves ? stage.stride : 1;
-    const int64_t reach = stage.kernel - 1 - 2 * stage.border;
-    const int64_t height = convolves ? in.height - reach : out.height;
-    const int64_t width = convolves ? in.width - reach : out.width;
-    Planes planes(nullptr, height, width, convolves ? stage.kernel - 1 - stage.border : 0);
-    planes.start = room(scratch.gradients, out.channels, planes);
+  // Read the gradient of a group of a map's stored values, row by row; lanes without a picture
+  // are 0. Targets take rows `stride` apart.
+  template <class... Targets>
+  void unfold_gradient(const Map& map, int64_t g, int64_t stride, Scratch& scratch,
+                       const Targets&... targets) {
     const V lanes = present(g);
-    Sums biases = sums(2, g, out.channels, stage.bias >= 0, scratch);
-    for (int64_t c = 0; c < out.channels; c++) {
-      if (stride > 1) std::fill_n(planes.start + c * planes.plane, planes.plane, V{});
-      else planes.clear_border(c, height, width);
-      const V scale = out.scale[c] * lanes, slope = out.slope[c] * lanes;
-      const V constant = out.constant[c] * lanes;
-      const V *d = out.gradient + out.at(g, c, 0, 0), *value = out.values + out.at(g, c, 0, 0);
-      V total{};
-      for (int64_t y = 0; y < out.height; y++) {
-        V* to = planes.row(c, y * stride);
-        for (int64_t x = 0; x < out.width; x++, to += stride) {
-          *to = *d++ * scale + *value++ * slope + constant;
-          total += *to;
+    Sums biases = sums(2, g, map.channels, true, scratch);
+    scratch.row.resize(std::max<size_t>(scratch.row.size(), map.channels * map.width));
+    for (int64_t y = 0; y < map.height; y++) {
+      V* row = scratch.row.data();
+      for (int64_t c = 0; c < map.channels; c++) {
+        const V scale = map.scale[c] * lanes, slope = map.slope[c] * lanes;
+        const V constant = map.constant[c] * lanes;
+        const int64_t at = map.at(g, c, y, 0);
+        V total{};
+        for (int64_t x = 0; x < map.width; x++, row++) {
+          *row = load(map.gradient[at + x]) * scale + load(map.values[at + x]) * slope + constant;
+          total += *row;
         }
+        biases.add(c, total, V{});
       }
-      biases.add(c, total, V{});
+      (targets.put_row(y, scratch.row.data(), map.width, stride), ...);
     }
     biases.end_row();
-    return planes;
   }
 
   // Write one group of a stage's output, and add up its moments around the running mean.
   void compute(const Stage& stage, int64_t g, Scratch& scratch) {
+    const Map &in = maps[stage.input], &out = maps[stage.output];
+#if defined(HALVES)
+    if (tiled(stage)) {
+      tiles::Pairs pairs(scratch.planes, in.channels, in.height, in.width, stage.border);
+      unfold(in, g, scratch, pairs);
+      const tiles::Cut cut(in.channels, out.channels, stage.kernel);
+      const tiles::Shapes shapes(16, int(cut.depth));
+      return keep(stage, g, scratch, [&](int64_t y, V* row) {
+        tiles::convolve(cut, pairs, stage.stride, halves.data(), y, out.width, row);
+      });
+    }
+#endif
+    Planes planes(scratch.planes, in.channels, in.height, in.width, stage.border);
+    unfold(in, g, scratch, planes);
+    const Map& map = maps[stage.kind == ADD ? stage.other : stage.input];
+    Planes other(scratch.other, map.channels, map.height, map.width, 0);
+    if (stage.kind == ADD) unfold(map, g, scratch, other);
+    keep(stage, g, scratch,
+         [&](int64_t y, V* row) { compute_row(stage, planes, other, y, row); });
+  }
+
+  template <class Row>
+  void keep(const Stage& stage, int64_t g, Scratch& scratch, Row compute_row) {
     const Map& out = maps[stage.output];
     const V lanes = present(g);
-    Planes in = unfold(maps[stage.input], g, stage.border, scratch.planes);
-    Planes other = stage.kind == ADD ? unfold(maps[stage.other], g, 0, scratch.gradients) : in;
     Sums moments = sums(0, g, out.channels, measures, scratch);
-    scratch.row.resize(out.channels * out.width);
+    scratch.row.resize(std::max<size_t>(scratch.row.size(), (out.channels + 15) * out.width));
     for (int64_t y = 0; y < out.height; y++) {
-      V* row = scratch.row.data();
-      compute_row(stage, in, other, y, row);
+      const V* row = scratch.row.data();
+      compute_row(y, scratch.row.data());
       for (int64_t c = 0; c < out.channels; c++) {
         V first{}, second{}, mean = V{} + out.mean[c];
         V bias = V{} + (stage.bias < 0 ? 0 : parameters[stage.bias].data[c]);
-        V* to = out.values + out.at(g, c, y, 0);
+        Stored* to = out.values + out.at(g, c, y, 0);
         for (int64_t x = 0; x < out.width; x++) {
-          to[x] = *row++ + bias;
-          V apart = (to[x] - mean) * lanes;
+          to[x] = stored(*row++ + bias);
+          V apart = (load(to[x]) - mean) * lanes;
           first += apart, second += apart * apart;
         }
         moments.add(c, first, second);
@@ -513,38 +576,76 @@ class Network {
   // From the gradient of one group of a stage's output to those of its weights and inputs.
   void differentiate(const Stage& stage, int64_t g, Scratch& scratch) {
     const Map &in = maps[stage.input], &out = maps[stage.output];
-    Planes gradients = unfold_gradient(stage, g, scratch);
-    Planes planes = unfold(in, g, stage.border, scratch.planes);
-    if (stage.weight >= 0) {
+    const bool convolves = stage.kind == CONVOLUTION;
+    float* part = weight_parts.data() + g * weights_of(stage);
+    const int64_t around = convolves ? stage.kernel - 1 - stage.border : 0;
+#if defined(HALVES)
+    if (tiled(stage) && stage.stride == 1) {
+      tiles::Columns columns(scratch.planes, in.channels, in.height, in.width, stage.border);
+      tiles::Rows rows(scratch.other, out.channels, out.height, out.width);
+      tiles::Pairs pairs(scratch.gradients, out.channels, out.height, out.width, around);
+      unfold(in, g, scratch, columns);
+      unfold_gradient(out, g, 1, scratch, rows, pairs);
+      {
+        const tiles::Shapes shapes(16, 16);
+        tiles::weight_gradient(columns, rows, stage.kernel, out.height, part);
+      }
+      const tiles::Cut cut(out.channels, in.channels, stage.kernel);
+      const tiles::Shapes shapes(16, int(cut.depth));
+      return pass_back(stage, 0, g, scratch, [&](int64_t y, V* row) {
+        tiles::convolve(cut, pairs, 1, halves.data(), y, in.width, row);
+      });
+    }
+#endif
+    const int64_t stride = convolves ? stage.stride : 1;
+    const int64_t reach = convolves ? stage.kernel - 1 - 2 * stage.border : 0;
+    const int64_t height = stride > 1 ? in.height - reach : out.height;
+    const int64_t width = stride > 1 ? in.width - reach : out.width;
+    Planes planes(scratch.planes, in.channels, in.height, in.width, stage.border);
+    Planes gradients(scratch.gradients, out.channels, height, width, around);
+    if (stride > 1) std::fill(scratch.gradients.begin(), scratch.gradients.end(), V{});
+    unfold(in, g, scratch, planes);
+    unfold_gradient(out, g, stride, scratch, gradients);
+    if (convolves) {
+      Shape shape{in.channels, out.channels, stage.kernel, out.height, out.width};
       scratch.weights.assign(weights_of(stage), V{});
-      if (stage.kind == CONVOLUTION) {
-        Shape shape{in.channels, out.channels, stage.kernel, out.height, out.width};
-        weight_gradient(shape, gradients, planes, stage.stride, scratch.weights.data());
-      } else {
-        for (int64_t i = 0; i < weights_of(stage); i++) {
-          int64_t c = i / in.pixels(), y = i % in.pixels() / in.width, x = i % in.width;
-          scratch.weights[i] = gradients.row(c, 0)[0] * planes.row(c, y)[x];
-        }
-      }
-      float* part = weight_parts.data() + g * weights_of(stage);
+      weight_gradient(shape, gradients, planes, stride, scratch.weights.data());
       for (const V& total : scratch.weights) *part++ = float(sum(total));
-    }
-    for (int slot = 0; slot < (stage.kind == ADD ? 2 : 1); slot++) {
-      const int64_t index = slot ? stage.other : stage.input;
-      if (index == 0) continue;
-      const Map& map = maps[index];
-      Sums totals = sums(slot, g, map.channels, stage.finishes[slot] && map.norm >= 0, scratch);
-      scratch.row.resize(map.channels * map.width);
-      for (int64_t y = 0; y < map.height; y++) {
-        V* row = scratch.row.data();
-        differentiate_row(stage, slot, gradients, planes, y, row);
-        for (int64_t c = 0; c < map.channels; c++, row += map.width)
-          with_activation(map.activation, [&](auto act) {
-            settle<decltype(act)>(map, stage, slot, c, map.at(g, c, y, 0), row, totals);
-          });
-        totals.end_row();
+    } else if (stage.kind == DEPTHWISE) {
+      for (int64_t i = 0; i < weights_of(stage); i++) {
+        int64_t c = i / in.pixels(), y = i % in.pixels() / in.width, x = i % in.width;
+        part[i] = float(sum(gradients.row(c, 0)[0] * planes.row(c, y)[x]));
       }
     }
+    for (int slot = 0; slot < (stage.kind == ADD ? 2 : 1); slot++)
+      pass_back(stage, slot, g, scratch, [&](int64_t y, V* row) {
+        differentiate_row(stage, slot, gradients, planes, y, row);
+      });
+  }
+
+  // Add to the gradient of a stage's input, row by row.
+  template <class Row>
+  void pass_back(const Stage& stage, int slot, int64_t g, Scratch& scratch, Row differentiate_row) {
+    const int64_t index = slot ? stage.other : stage.input;
+    if (index == 0) return;
+    const Map& map = maps[index];
+    Sums totals = sums(slot, g, map.channels, stage.finishes[slot] && map.norm >= 0, scratch);
+    scratch.row.resize(std::max<size_t>(scratch.row.size(), (map.channels + 15) * map.width));
+    for (int64_t y = 0; y < map.height; y++) {
+      const V* row = scratch.row.data();
+      differentiate_row(y, scratch.row.data());
+      for (int64_t c = 0; c < map.channels; c++, row += map.width)
+        with_activation(map.activation, [&](auto act) {
+          settle<decltype(act)>(map, stage, slot, c, map.at(g, c, y, 0), row, totals);
+        });
+      totals.end_row();
+    }
+  }
+
+  // Whether matrix tiles compute a stage: with one channel, or on few pixels, they gain nothing.
+  bool tiled(const Stage& stage) const {
+    const Map &in = maps[stage.input], &out = maps[stage.output];
+    return stage.kind == CONVOLUTION && in.channels > 3 && out.pixels() > 1;
   }
 
   // One row of the gradient of all channels of an input, [channels, width].
@@ -581,12 +682,16 @@ class Network {
   static void settle(const Map& map, const Stage& stage, int slot, int64_t c, int64_t at,
                      const V* row, Sums& sums) {
     const V mean = V{} + map.mean[c], scale = V{} + map.scale[c], shift = V{} + map.shift[c];
-    V first{}, second{}, *values = map.values + at, *gradient = map.gradient + at;
+    V first{}, second{};
+    const Stored* values = map.values + at;
+    Stored* gradient = map.gradient + at;
     for (int64_t x = 0; x < map.width; x++) {
-      V d = stage.adds[slot] ? row[x] + gradient[x] : row[x];
-      if (stage.finishes[slot]) d = Act::gradient(values[x] * scale + shift, d);
-      gradient[x] = d;
-      first += d, second += d * (values[x] - mean);
+      V value = load(values[x]), d = row[x];
+      if (stage.adds[slot]) d += load(gradient[x]);
+      if (stage.finishes[slot]) d = Act::gradient(value * scale + shift, d);
+      gradient[x] = stored(d);
+      d = load(gradient[x]);
+      first += d, second += d * (value - mean);
     }
     sums.add(c, first, second);
   }
@@ -596,22 +701,26 @@ class Network {
     return maps[stage.output].channels * inputs * stage.kernel * stage.kernel;
   }
 
-  // Bring a convolution's weights into the order in which `convolve` reads them; backwards inputs
-  // and outputs change places, and the taps their order.
+  // Bring a convolution's weights into the order in which they are read; backwards inputs and
+  // outputs change places, and the taps their order.
   void pack(const Stage& stage, bool back) {
     const Parameter& weight = parameters[stage.weight];
     int64_t inputs = maps[stage.input].channels, outputs = maps[stage.output].channels;
     if (back) std::swap(inputs, outputs);
     const int64_t k = stage.kernel;
+    auto get = [&](int64_t o, int64_t i, int64_t y, int64_t x) {
+      return weight.data[back ? weight.at(i, o, k - 1 - y, k - 1 - x) : weight.at(o, i, y, x)];
+    };
+#if defined(HALVES)
+    if (tiled(stage) && !(back && stage.stride > 1))
+      return tiles::pack(tiles::Cut(inputs, outputs, k), inputs, outputs, get, halves);
+#endif
     packed.clear();
     in_runs<LONGEST>(outputs, [&](int64_t first, auto run) {
       for (int64_t i = 0; i < inputs; i++)
         for (int64_t tap = 0; tap < k * k; tap++)
-          for (int64_t c = first; c < first + run; c++) {
-            int64_t y = tap / k, x = tap % k;
-            packed.push_back(weight.data[back ? weight.at(i, c, k - 1 - y, k - 1 - x)
-                                              : weight.at(c, i, y, x)]);
-          }
+          for (int64_t c = first; c < first + run; c++)
+            packed.push_back(get(c, i, tap / k, tap % k));
     });
   }
 
@@ -668,10 +777,11 @@ class Network {
       Sums sought = sums(0, g, map.channels, true, scratch);
       for (int64_t y = 0; y < map.height; y++) {
         for (int64_t c = 0; c < map.channels; c++) {
-          const V *value = map.values + map.at(g, c, y, 0), mean = V{} + map.mean[c];
+          const Stored* value = map.values + map.at(g, c, y, 0);
+          const V mean = V{} + map.mean[c];
           V first{}, second{};
           for (int64_t x = 0; x < map.width; x++) {
-            V apart = (value[x] - mean) * lanes;
+            V apart = (load(value[x]) - mean) * lanes;
             first += apart, second += apart * apart;
           }
           sought.add(c, first, second);
@@ -721,19 +831,41 @@ class Network {
   }
 };
 
-// The readers of a map add to its gradient in the order opposite to that of computing.
-void order_gradients(Network& network) {
-  std::vector<Stage*> last_adder(network.maps.size(), nullptr);
-  std::vector<bool> begun(network.maps.size(), false);
-  std::vector<int> slot_of(network.maps.size(), 0);
-  for (auto stage = network.stages.rbegin(); stage != network.stages.rend(); ++stage)
-    for (int slot = 0; slot < (stage->kind == ADD ? 2 : 1); slot++) {
-      int64_t map = slot ? stage->other : stage->input;
-      stage->adds[slot] = begun[map];
-      begun[map] = true, last_adder[map] = &*stage, slot_of[map] = slot;
+// Say who adds to a map's gradient first and last, and where the gradient lies: maps whose gradients
+// are never needed at a time share a place.
+void plan_gradients(Network& network) {
+  struct Life {
+    int first = -1, last = -1, slot = 0;  // stages, counted backwards
+  };
+  std::vector<Life> lives(network.maps.size());
+  const int stages = int(network.stages.size());
+  lives.back().first = 0;
+  for (int turn = 0; turn < stages; turn++) {
+    Stage& stage = network.stages[stages - 1 - turn];
+    for (int slot = 0; slot < (stage.kind == ADD ? 2 : 1); slot++) {
+      Life& life = lives[slot ? stage.other : stage.input];
+      stage.adds[slot] = life.first >= 0;
+      if (life.first < 0) life.first = turn;
+      life.last = turn, life.slot = slot;
     }
-  for (size_t map = 0; map < last_adder.size(); map++)
-    if (last_adder[map]) last_adder[map]->finishes[slot_of[map]] = true;
+  }
+  for (size_t map = 0; map < lives.size(); map++)
+    if (lives[map].last >= 0)
+      network.stages[stages - 1 - lives[map].last].finishes[lives[map].slot] = true;
+  for (int turn = 0; turn < stages; turn++) lives[network.stages[stages - 1 - turn].output].last = turn;
+  for (size_t map = lives.size(); map-- > 1;) {  // in the order in which they are begun
+    Map& mine = network.maps[map];
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (size_t other = map + 1; other < lives.size(); other++) {
+        const Map& taken = network.maps[other];
+        bool both = lives[other].first <= lives[map].last && lives[map].first <= lives[other].last;
+        if (both && mine.place < taken.place + taken.channels * taken.pixels() &&
+            taken.place < mine.place + mine.channels * mine.pixels())
+          mine.place = taken.place + taken.channels * taken.pixels(), moved = true;
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -756,10 +888,19 @@ Network* lanes_create(const int64_t* words, const double* numbers) try {
                                words[6], words[7], words[8]});
   for (; parameters--; words += 4)
     network->parameters.push_back({{words[0], words[1], words[2], words[3]}});
-  order_gradients(*network);
+  plan_gradients(*network);
   return network.release();
 } catch (const std::bad_alloc&) {
   return nullptr;
+}
+
+// Return whether this process may use what the kernels are made for.
+bool lanes_permitted() {
+#if defined(HALVES)
+  return tiles::permitted();
+#else
+  return true;
+#endif
 }
 
 void lanes_destroy(Network* network) { delete network; }

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 
 _COMPILE_SECONDS = 120  # of which it needs two
+# The variable that names a compiler, and the programs that are looked for without it.
+_COMPILERS = {"C++": ("CXX", ("g++", "clang++")), "C": ("CC", ("gcc", "clang", "cc"))}
 
 
 def device_name(device: torch.device) -> str:
@@ -57,40 +59,43 @@ def peak_rss_mib() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
 
-def run_compiler(source: Path, *arguments: str | Path, folder: Path) -> str | None:
-    """Compile a C++ file with CXX, g++ or clang++; return None, or why it failed.
+def run_compiler(
+    source: Path, *arguments: str | Path, folder: Path, language: str = "C++"
+) -> str | None:
+    """Compile a C++ file with CXX, g++ or clang++, or a C file with CC, gcc, clang or cc.
 
-    What it makes on the way goes to `folder`.
+    Return None, or why it failed. What it makes on the way goes to `folder`.
     """
     try:
-        compiler = _compiler()
+        compiler = _compiler(language)
     except ValueError as error:
-        return f"CXX is no command: {error}"
+        return f"{_COMPILERS[language][0]} is no command: {error}"
     if not compiler:
-        return "no C++ compiler found"
+        return f"no {language} compiler found"
     name = " ".join(compiler)
     try:
-        run = _call(*compiler, *arguments, source, seconds=_COMPILE_SECONDS, folder=folder)
+        run = call(*compiler, *arguments, source, seconds=_COMPILE_SECONDS, folder=folder)
     except subprocess.TimeoutExpired:
         return f"{name} does not end in {_COMPILE_SECONDS} seconds"
     except OSError as error:
         return f"{name} does not run: {error}"
     if run.returncode:
         lines = run.stderr.strip().splitlines() or ["no message"]
-        return f"{name} fails: {lines[0].replace(str(source), source.name)}"
+        line = next((line for line in lines if "error" in line), lines[0])
+        return f"{name} fails: {line.replace(str(source), source.name)}"
     return None
 
 
-def compiler_version() -> str | None:
+def compiler_version(language: str = "C++") -> str | None:
     """Return the first line that the compiler says of itself, or None where it says nothing."""
     try:
-        run = _call(*_compiler(), "--version", seconds=10)
+        run = call(*_compiler(language), "--version", seconds=10)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return next(iter(run.stdout.strip().splitlines()), None)
 
 
-def _call(
+def call(
     *command: str | Path, seconds: float, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; one that takes longer is killed with all that it started."""
@@ -109,14 +114,15 @@ def _call(
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
-def _compiler() -> list[str]:
-    """Return the words that call the compiler: CXX, g++ or clang++; none where there is none.
+def _compiler(language: str) -> list[str]:
+    """Return the words that call a compiler, of CXX or CC first; none where there is none.
 
     Raises:
-        ValueError: CXX has a quotation mark that nothing closes.
+        ValueError: the variable has a quotation mark that nothing closes.
     """
-    found = shutil.which("g++") or shutil.which("clang++")
-    return shlex.split(os.environ.get("CXX", "")) or ([found] if found else [])
+    variable, names = _COMPILERS[language]
+    found = next(filter(None, map(shutil.which, names)), None)
+    return shlex.split(os.environ.get(variable, "")) or ([found] if found else [])
 
 
 def cuda_fault(device: torch.device) -> str | None:
@@ -141,6 +147,15 @@ def cpu_has_bf16() -> bool:
     except OSError:
         return False
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def cpu_has_tiles() -> bool:
+    """Read the processor's flags: Intel's AMX for bf16, and what turns numbers into bf16."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return words >= {"amx_bf16", "avx512_bf16"}
 
 
 def cuda_devices() -> list[str]:

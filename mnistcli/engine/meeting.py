@@ -76,6 +76,23 @@ def read(store: Store, key: str) -> str:
     return text
 
 
+def below(store: Store, name: str) -> Store:
+    """Return a part of the store with keys of its own."""
+    return PrefixStore(name, store)
+
+
+def arrived(store: Store, key: str) -> bool:
+    """Return whether a value is there already.
+
+    Raises:
+        EnvironmentFault: the launcher is gone.
+    """
+    try:
+        return bool(store.check([key]))
+    except DistNetworkError as error:
+        raise EnvironmentFault("the launcher of this rank is gone", hint=_AGAIN) from error
+
+
 def claims(store: Store, count: int) -> Iterator[int]:
     """Yield the indices below `count` that no other rank took, the next when asked."""
     while not ended(store) and (index := store.add("claimed", 1) - 1) < count:

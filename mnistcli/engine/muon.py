@@ -97,7 +97,9 @@ def orthogonalise(updates: Sequence[Tensor]) -> list[Tensor]:
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):
         gram = batch @ batch.mT
-        batch = a * batch + (b * gram + c * gram @ gram) @ batch
+        batch = torch.baddbmm(
+            batch, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), batch, beta=a
+        )
     evened = [
         batch[index, : u.shape[0], : u[0].numel()].reshape(u.shape)
         for index, u in enumerate(updates)

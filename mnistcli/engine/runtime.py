@@ -44,8 +44,8 @@ class Runtime:
     """What was decided. `device_reason` says why a present NVIDIA device is not used.
 
     `threads_reason` says why there are fewer threads than cores, where nobody asked for so few;
-    `compiler` is the version line of what compiled the CPU's kernels, which compute in fp32;
-    `teacher_precision` is what a teacher computes in, where not in the same.
+    `compiler` is the version line of what compiled the CPU's kernels; `teacher_precision` is what
+    a teacher computes in, where not in the same.
     """
 
     device: str
@@ -96,7 +96,7 @@ def decide(request: Request) -> Runtime:
         torch.cuda.set_device(device)  # streams and graphs belong to the current one
     precision = _choose_precision(request.precision, device)
     count, too_few = threads.choose(request.threads, device)
-    use_threads(count)
+    torch.set_num_threads(count)
     return Runtime(
         device=str(device),
         device_name=machine.device_name(device),
@@ -119,8 +119,9 @@ def choose_compile(
 ) -> Runtime:
     """Decide on compiled kernels or, on CUDA, a recorded step: `auto` where it pays and works.
 
-    `own` is a network that is not registered, `shared` a run of several ranks. The kernels compute
-    in fp32, which on the CPU becomes the run's precision unless another was asked for.
+    `own` is a network that is not registered, `shared` a run of several ranks. The kernels multiply
+    in bf16 where the processor has matrix tiles, else in fp32: on the CPU that becomes the run's
+    precision unless another was asked for.
 
     Raises:
         EnvironmentFault: it was asked for, and no compiler works here.
@@ -134,16 +135,19 @@ def choose_compile(
         return _choose_recording(runtime, asked, own=own, shared=shared)
     if asked == "auto" and images_to_train < _COMPILE_PAYS_IMAGES:
         return replace(runtime, compile_reason="too short a run for compiling to pay")
+    precision: Precision = "bf16" if machine.cpu_has_tiles() else "fp32"
+    if request.precision != "auto":
+        precision = runtime.precision
     reason = lanes.why_not(model)
-    if request.precision == "bf16":
-        reason = "the kernels compute in fp32, and bf16 was asked for"
+    if precision == "bf16" and not machine.cpu_has_tiles():
+        reason = "the kernels need matrix tiles (AMX) for bf16"
     if reason is not None and asked == "on":
         raise UsageError(f"can't compile: {reason}", hint="--compile auto")
-    fault = reason or compile_fault()
+    fault = reason or compile_fault(_DTYPES[precision])
     if fault is None:
-        best = runtime.precision if runtime.precision != "fp32" else None
+        best = runtime.precision if runtime.precision != precision else None
         return replace(runtime, compiled=True, compiler=machine.compiler_version(),
-                       precision="fp32", teacher_precision=best)  # fmt: skip
+                       precision=precision, teacher_precision=best)  # fmt: skip
     if asked == "on":
         raise EnvironmentFault(
             f"can't compile: {fault}", hint="--compile off, or install what is missing"
@@ -164,9 +168,9 @@ def _choose_recording(runtime: Runtime, asked: str, *, own: bool, shared: bool) 
     return replace(runtime, compiled=True)
 
 
-def compile_fault() -> str | None:
-    """Return None, or why the CPU's kernels can't be compiled here."""
-    kernels = lanes.compile_kernels()
+def compile_fault(dtype: torch.dtype = torch.float32) -> str | None:
+    """Return None, or why the CPU's kernels for a dtype can't be compiled here."""
+    kernels = lanes.compile_kernels(dtype)
     return kernels if isinstance(kernels, str) else None
 
 
@@ -225,9 +229,32 @@ def changes(before: dict[str, Any], now: dict[str, Any], keys: Iterable[str]) ->
     return tuple(f"{k} {before.get(k)} → {now[k]}" for k in keys if before.get(k) != now[k])
 
 
-def use_threads(count: int) -> None:
-    """Set the number of CPU threads."""
-    torch.set_num_threads(count)
+def use_threads(runtime: Runtime) -> None:
+    """Set the number of CPU threads of torch: one beside kernels that have threads of their own.
+
+    torch's spin for milliseconds after each operation, on the cores that the kernels need: with
+    both a step of v3 takes 38 ms, with one 25 (two cores).
+    """
+    own = runtime.compiled and runtime.device == "cpu"
+    torch.set_num_threads(1 if own else runtime.threads)
+
+
+@contextmanager
+def all_threads(runtime: Runtime) -> Iterator[None]:
+    """Let torch have all of a run's CPU threads, for evaluation."""
+    with threads_kept():
+        torch.set_num_threads(runtime.threads)
+        yield
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Put torch's number of CPU threads back."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def wait_for_device(device: torch.device) -> None:

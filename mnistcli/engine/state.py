@@ -57,7 +57,7 @@ def create(entry: ModelEntry, recipe: Recipe, chosen: Runtime) -> TrainState:
     model = runtime.place(build(entry, recipe.model_args), chosen)
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     if chosen.compiled and chosen.device == "cpu":  # on CUDA the step is recorded instead
-        lanes.specialise(model, chosen.threads)
+        lanes.specialise(model.train(), chosen.dtype, chosen.threads)
     return TrainState(
         model=model.train(),
         forward=model,
@@ -67,6 +67,15 @@ def create(entry: ModelEntry, recipe: Recipe, chosen: Runtime) -> TrainState:
         average=None if recipe.ema_decay is None else WeightAverage(model, recipe.ema_decay),
         history=[],
     )
+
+
+def teaching(teacher: nn.Module, chosen: Runtime) -> nn.Module:
+    """Return a teacher on the device, through the kernels where they compute in its precision."""
+    teacher = runtime.place(copy.deepcopy(teacher), chosen).eval()
+    same = chosen.teacher_precision in (None, chosen.precision)
+    if chosen.compiled and chosen.device == "cpu" and same and lanes.why_not(teacher) is None:
+        lanes.specialise(teacher, chosen.dtype, chosen.threads)
+    return teacher
 
 
 def restore(state: TrainState, saved: dict[str, Any], *, where: str) -> None:

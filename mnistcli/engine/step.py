@@ -110,7 +110,7 @@ def train_step(run: Run, state: TrainState, batch: Batch, number: Tensor, sums: 
     images, labels = batch
     with run.runtime.autocast():
         logits = state.forward(images)
-    with run.runtime.autocast(teacher=True):
+    with torch.no_grad(), run.runtime.autocast(teacher=True):
         taught = None if run.teacher is None else run.teacher(images)
     loss = loss_of(run.recipe, logits, labels, taught)
     state.optimizer.zero_grad(set_to_none=True)

@@ -39,7 +39,8 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
         lr = _train_epoch(run, state, epoch, step)
         trained = time.monotonic()
         state.refresh_evaluated()
-        result = run.group.first(lambda: evaluate(state.evaluated, run.evaluation))
+        with runtime.all_threads(run.runtime):
+            result = run.group.first(lambda: evaluate(state.evaluated, run.evaluation))
         seconds = (trained - started, time.monotonic() - trained)
         state.history.append(_metrics(run, state, step.sums, result, lr, seconds))
         keep_epoch(run, state)

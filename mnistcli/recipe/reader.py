@@ -41,14 +41,23 @@ def load(
         NotReadable: this user may not read the file.
     """
     path = find(source)
-    values = _parse(path)
+    values = read_mapping(path, "recipe")
     typed, asked = read_settings(settings), options or {}
     _refuse_twice(typed, [*asked, *(["model"] if model is not None else [])])
-    model = model if model is not None else dict(typed).get("model")
+    changes = [*typed, *asked.items()]
+    return change(values, changes if model is None else [*changes, ("model", model)], str(path))
+
+
+def change(values: dict[str, Any], changes: Sequence[tuple[str, Any]], where: str) -> Recipe:
+    """Return the recipe of plain values with changes by dotted key, as `kinds.apply` has them.
+
+    Another `model` comes as its own recipe names it, without `notes`.
+    """
+    model = dict(changes).get("model")
     if isinstance(model, str) and model != values.get("model"):
         values |= {"model": model, "model_args": model_args(model), "notes": None}
-    kinds.apply(values, [*typed, *asked.items()])
-    return validate(values, where=str(path))
+    kinds.apply(values, changes)
+    return validate(values, where=where)
 
 
 def read_settings(settings: Sequence[str]) -> list[tuple[str, Any]]:
@@ -95,6 +104,24 @@ def find(source: str) -> Path:
     raise UsageError(f"no recipe {source!r}", hint=f"{hint} (or a file)")
 
 
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """Return the plain values of a YAML file; `what` it is stands in what is said of it."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        fault = not_readable(error, path)
+        if isinstance(fault, NotReadable):
+            raise fault from error
+        raise UsageError(f"{what} {fault.what}", where=str(path)) from error
+    if len(data) > _MAX_BYTES:
+        raise UsageError(f"{what} is larger than {_MAX_BYTES} bytes", where=str(path))
+    values = parse_yaml(data, f"{what} is not YAML", where=str(path))
+    if not isinstance(values, dict):
+        raise UsageError(f"{what} is not a mapping of keys to values", where=str(path))
+    return values
+
+
 def describe(recipe: Recipe) -> tuple[str, tuple[str, ...]]:
     """Return the nearest packaged recipe and what differs from it, seed and network aside."""
     model = recipe.model if recipe.model in names() else "v3"
@@ -136,23 +163,6 @@ def differences(old: Recipe, new: Recipe) -> tuple[str, ...]:
 
 def _shown(value: Any) -> Any:
     return "null" if value is None else value
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        fault = not_readable(error, path)
-        if isinstance(fault, NotReadable):
-            raise fault from error
-        raise UsageError(f"recipe {fault.what}", where=str(path)) from error
-    if len(data) > _MAX_BYTES:
-        raise UsageError(f"recipe is larger than {_MAX_BYTES} bytes", where=str(path))
-    values = parse_yaml(data, "recipe is not YAML", where=str(path))
-    if not isinstance(values, dict):
-        raise UsageError("recipe is not a mapping of keys to values", where=str(path))
-    return values
 
 
 def _parse_setting(setting: str) -> tuple[str, Any]:

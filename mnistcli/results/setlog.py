@@ -131,7 +131,7 @@ def begin(folder: Path, head: Document, runs: Mapping[int, Path], *, resume: boo
     document = _here(folder)
     _refuse_foreign(folder, document, runs)
     if document is not None and all(document[key] == value for key, value in head.items()):
-        return document | {"exit_code": None, "rows": [*filter(_is_final, document["rows"])]}
+        return document | {"exit_code": None, "rows": [*filter(is_final, document["rows"])]}
     if not resume:
         if document is not None:
             raise UsageError(
@@ -168,7 +168,7 @@ def _refuse_foreign(folder: Path, document: Document | None, runs: Mapping[int, 
             raise UsageError(f"a symbolic link, not a run: {run}", hint="another --out")
 
 
-def _is_final(row: Row) -> bool:
+def is_final(row: Row) -> bool:
     """Return whether a restart leaves a run as it is; a finished one needs a result to believe,
     the one that its row tells of."""
     if row["exit_code"]:

@@ -48,12 +48,33 @@ _LIMIT = [
     Column("floor_seconds", "an epoch's floor s", "{:.2f}".format, "{:.2f}".format),
     Column("share", "floor / step", percent, lambda v: f"{100 * v:.2f}"),
 ]
+_THREADS = [
+    Column("count", "threads", integer),
+    Column("images_per_second", "train img/s", _rate, _plain_rate),
+    Column("one_thread_images_per_second", "one thread's", _rate, _plain_rate),
+    Column("ratio", "ratio", _times, "{:.2f}".format),
+    Column("worst_ratio", "worst round", _times, "{:.2f}".format),
+]
+_NEIGHBOURS = [Column("processes", "busy neighbours", integer), *_THREADS]
+_JOBS = [
+    Column("jobs", "processes", integer),
+    Column("runs_per_hour", "runs per hour", "{:.1f}".format, "{:.1f}".format),
+    Column("one_job_runs_per_hour", "one process's", "{:.1f}".format, "{:.1f}".format),
+    Column("ratio", "ratio", _times, "{:.2f}".format),
+    Column("share", "ratio / processes", percent, lambda v: f"{100 * v:.2f}"),
+]
 _GROWTH = [
     Column("images", "pictures an epoch", integer),
     *(column for column in _COLUMNS if column.key == "images_per_second"),
     Column("seconds", "seconds", "{:.1f}".format, "{:.1f}".format),
     *(column for column in _COLUMNS if column.key in ("rss_mib", "allocated_mib")),
 ]
+_WHERE_MEASURED = {
+    "threads": _THREADS,
+    "neighbours": _NEIGHBOURS,
+    "jobs": _JOBS,
+    "growth": _GROWTH,
+}
 
 
 def show_bench(output: Output, report: dict[str, Any]) -> None:
@@ -67,8 +88,10 @@ def show_bench(output: Output, report: dict[str, Any]) -> None:
     row = report | {f"latency_{name}_ms": value for name, value in report["latency_ms"].items()}
     known = [column for column in _COLUMNS if row.get(column.key) is not None]
     print_table(output, known, [row], title="", kind="bench")
-    if "growth" in report:
-        print_table(output, _GROWTH, report["growth"], title="", kind="growth")
+    for kind, columns in _WHERE_MEASURED.items():
+        if kind in report:
+            rows = report[kind] if kind == "growth" else [report[kind]]
+            print_table(output, columns, rows, title="", kind=kind)
     output.talk(f"note: measured on {report['machine']}; compare ratios, not machines")
     if output.quiet:
         output.result(plain_line("result", known, row))

@@ -30,6 +30,7 @@ def _plain_percent(share: float) -> str:
 _FIGURES = [
     Column("model", "model", left=True),
     Column("split", "split", left=True),
+    Column("precision", "precision", left=True, rank=4),
     Column("accuracy", "accuracy", percent, _plain_percent),
     Column("correct", "correct", integer),
     Column("total", "of", integer),

@@ -161,6 +161,25 @@ def misclassified(mistakes: Sequence[Mistake], title: str) -> bytes:
     return to_png(figure)
 
 
+@own_style()
+def warped(pictures: Sequence[bytes], title: str) -> bytes:
+    """Draw rows of ten: a training picture, then what training sees of it."""
+    rows = -(-len(pictures) // _ACROSS)
+    figure = new_figure(10, 0.5 + 10 / _ACROSS * rows)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    sheet = [[255] * (_CELL * _ACROSS) for _ in range(_CELL * rows)]
+    for place, pixels in enumerate(pictures):
+        left, top = place % _ACROSS * _CELL, place // _ACROSS * _CELL
+        for y in range(_SIDE):
+            ink = pixels[y * _SIDE : (y + 1) * _SIDE]
+            sheet[top + y][left : left + _SIDE] = [255 - value for value in ink]
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.axvline(_CELL - 3.5, color=_EVALUATED)
+    axes.set_title(f"{title}: each picture, and how training sees it")
+    return to_png(figure)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, its size in inches."""
     from matplotlib.figure import Figure

@@ -94,7 +94,7 @@ def print_table(
     console = output.console()
     known = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     console.print()
-    console.print(_fit(known, rows, title, console.width))
+    console.print(fitted(known, rows, title, console.width))
 
 
 def plain_line(kind: str, columns: Iterable[Column], row: Row) -> str:
@@ -117,8 +117,8 @@ def _quoted(value: str) -> str:
     return value if simple else json.dumps(value)
 
 
-def _fit(columns: Sequence[Column], rows: Sequence[Row], title: str, width: int) -> Table:
-    """Drop the least important columns until the table fits the terminal."""
+def fitted(columns: Sequence[Column], rows: Sequence[Row], title: str, width: int) -> Table:
+    """Return a drawn table, without the least important columns until it fits the terminal."""
     kept = list(columns)
     widths = {c.key: max(len(t) for t in (c.title, *(escaped(c.show(r.get(c.key))) for r in rows)))
               for c in columns}  # fmt: skip

@@ -1,0 +1,113 @@
+"""`mnistcli export`: a trained network for other programs, from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from mnistcli.cli import options
+from mnistcli.errors import GateError, UsageError
+from mnistcli.files import write_where_named
+from mnistcli.models.registry import file_name
+from mnistcli.view.export import show_export
+from mnistcli.view.output import Output
+
+_EXAMPLES = """
+**Examples**
+
+    mnistcli export v3 --to onnx
+
+    mnistcli export checkpoints/v4/20261124-101500-s0 --to c-int8
+
+    mnistcli export v6 --to c --require same --json > v6.json || echo "changed"
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("export", epilog=_EXAMPLES)(export)
+
+
+def export(
+    checkpoint: options.Checkpoint,
+    to: Annotated[
+        Literal["onnx", "pt2", "c", "c-int8"],
+        typer.Option(
+            help="ONNX and torch's pt2 (any layer), one C99 file, or the same in integers alone."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The file to write.",
+            show_default="MODEL.onnx, .pt2, .c or -int8.c, here",
+            callback=options.at_home,
+            readable=False,
+        ),
+    ] = None,
+    model: options.OwnCode = None,
+    raw_input: Annotated[
+        bool,
+        typer.Option(
+            "--raw-input",
+            help="ONNX, pt2: take grey levels, uint8 28×28, and give the digit too, as C does.",
+        ),
+    ] = False,
+    data_dir: options.DataDir = None,
+    require: Annotated[
+        list[str],
+        typer.Option(
+            "--require",
+            metavar="same",
+            help="Exit 3 if an answer changes.",
+            show_default="none",
+            rich_help_panel="Gates",
+        ),
+    ] = [],  # noqa: B006
+    max_changed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Exit 3 if more answers change.",
+            show_default="any number may",
+            rich_help_panel="Gates",
+        ),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    progress: options.ProgressMode = "auto",
+    traceback: options.Traceback = False,
+) -> None:
+    """Write a trained network as ONNX, pt2 or C, and check it on every picture of the test set."""
+    options.check_gates(require, known=("same",))
+    if raw_input and to not in ("onnx", "pt2"):
+        raise UsageError(f"--raw-input is for onnx and pt2: {to} takes grey levels always")
+    output = Output("export", json, quiet, progress)
+    output.leave_stdout_to("--out", out)
+    from mnistcli.data import mnist
+    from mnistcli.engine import runtime
+    from mnistcli.export import formats
+    from mnistcli.trained import open_trained
+
+    trained = open_trained(checkpoint, model, runtime.decide(runtime.Request("cpu", "fp32", "off")))
+    dataset = mnist.load(data_dir)
+    made = formats.export(trained, dataset, to, raw_input=raw_input)
+    file = out or Path(file_name(trained.entry.name) + formats.SUFFIXES[to])
+    write_where_named(file, made.data)
+    allowed = 0 if require else max_changed
+    report, unchecked = formats.report(trained, dataset, to, made, must_check=allowed is not None)
+    report |= {"file": str(file), "max_changed": allowed}
+    options.say_which(output, checkpoint, trained.path)
+    show_export(output, report, unchecked)
+    _conclude(output, report, allowed)
+
+
+def _conclude(output: Output, report: dict[str, Any], allowed: int | None) -> None:
+    """Write the JSON document; raise GateError with it where too many answers changed."""
+    if allowed is not None and report["changed"] > allowed:
+        what = f"{report['changed']:,} of {report['total']:,} answers changed, {allowed:,} may"
+        raise GateError(what, report)
+    output.document(report)
