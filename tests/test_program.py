@@ -122,7 +122,8 @@ REFUSED: dict[str, tuple[str, Forward]] = {
         net.norm.bias, True, 1 / len(x))),
     "three by three windows": ("max_pool2d as it", lambda net, x: F.max_pool2d(net.first(x), 3)),
     "overlapping windows": ("max_pool2d as it", lambda net, x: F.max_pool2d(x, 2, 1)),
-    "rounded-up windows": ("max_pool2d as it", lambda net, x: F.max_pool2d(net.first(x), 2, ceil_mode=True)),
+    "rounded-up windows": ("max_pool2d as it", lambda net, x: F.max_pool2d(
+        net.first(x), 2, ceil_mode=True)),
     "other strides": ("as it", lambda net, x: net.first(x)[:, :, ::2] + net.first(x)[:, :, ::2]),
     "odd rows": ("__getitem__ as it", lambda net, x: net.first(x)[:, :, 1::2, 1::2]),
     "every second row read": ("as it", lambda net, x: net.second(net.first(x)[:, :, ::2, ::2])),
