@@ -190,7 +190,7 @@ class _Bound:
         model = self._model()
         return (
             model is not None
-            and plain.is_memory(images)
+            and (plain.is_memory(images) or (not self.training and plain.is_inferred(images)))
             and images.dtype == torch.float32
             and images.shape[1:] == (1, 28, 28)
             and len(images) >= self._least  # of a single value torch's normalisation raises

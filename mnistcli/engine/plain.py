@@ -11,6 +11,8 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as modules
 
 _PLAIN = torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
+with torch.inference_mode():
+    _INFERRED = torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
 
 
 def is_memory(tensor: Tensor) -> bool:
@@ -21,6 +23,12 @@ def is_memory(tensor: Tensor) -> bool:
     """
     known = type(tensor) in (Tensor, nn.Parameter)
     return known and torch._C._dispatch_keys(tensor).raw_repr() == _PLAIN
+
+
+def is_inferred(tensor: Tensor) -> bool:
+    """Return whether a tensor is its memory and was made in inference mode."""
+    keys = torch._C._dispatch_keys(tensor).raw_repr() if type(tensor) is Tensor else -1
+    return keys == _INFERRED
 
 
 def is_channels_last(features: Tensor) -> bool:
