@@ -172,7 +172,7 @@ def test_usual_ways_to_write_a_forward_are_read(kind: str) -> None:
     net = net_of(READ[kind])
     before = copy.deepcopy(net.state_dict())
     state = torch.get_rng_state()
-    assert program.read(net).stages
+    assert program.read(net, training=True).stages
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
@@ -181,7 +181,7 @@ def test_usual_ways_to_write_a_forward_are_read(kind: str) -> None:
 def test_what_the_kernels_do_not_do_is_refused_by_name(kind: str) -> None:
     said, forward = REFUSED[kind]
     with pytest.raises(Unknown) as caught:
-        program.read(net_of(forward))
+        program.read(net_of(forward), training=True)
     assert said in str(caught.value)
 
 
@@ -197,7 +197,7 @@ def test_what_the_kernels_do_not_do_is_refused_by_name(kind: str) -> None:
 )
 def test_logits_are_what_a_stage_writes(layers: list[nn.Module]) -> None:
     with pytest.raises(Unknown):
-        program.read(nn.Sequential(nn.Flatten(), *layers))
+        program.read(nn.Sequential(nn.Flatten(), *layers), training=True)
 
 
 def small() -> nn.Sequential:

@@ -59,10 +59,10 @@ def step(net: nn.Module, images: Tensor) -> Step:
     return Step(logits.detach(), gradients, {n: b.clone() for n, b in net.named_buffers()})
 
 
-def specialised(net: nn.Module, threads: int = 1) -> nn.Module:
-    """Return a copy whose training goes through the kernels."""
+def specialised(net: nn.Module, threads: int = 1, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Return a copy whose present mode goes through the kernels."""
     special = copy.deepcopy(net)
-    lanes.specialise(special, threads)
+    lanes.specialise(special, dtype, threads)
     return special
 
 

@@ -73,6 +73,7 @@ struct Pairs {
     if (memory.size() < needed) memory.assign(needed, V{});
     start = reinterpret_cast<__m512i*>(memory.data());
     const __m512i zero{};
+    std::fill_n(start + needed - DEPTH, DEPTH, zero);  // other stages' bits may read as NaN
     for (int64_t y = -border; y < h + border; y++) {
       bool inside = y >= 0 && y < h;
       std::fill_n(at(y, -border), inside ? border * pairs : pitch, zero);

@@ -67,6 +67,7 @@ struct Memory {
   void reserve(size_t wanted) {
     if (wanted <= size) return;
     std::free(start);
+    size = 0;  // should there be too little memory
     constexpr size_t page = size_t(1) << 21;
     size_t bytes = (wanted * sizeof(Stored) + page - 1) / page * page;
     start = static_cast<Stored*>(std::aligned_alloc(page, bytes));

@@ -61,13 +61,13 @@ def _load(library: Path) -> ctypes.CDLL | str:
     return loaded if loaded.lanes_permitted() else "the system does not let us use matrix tiles"
 
 
-def why_not(model: nn.Module) -> str | None:
-    """Return None where the kernels can train a network, or what of it they can't do."""
+def why_not(model: nn.Module, *, training: bool = True) -> str | None:
+    """Return None where the kernels do what a network does in a mode, or what of it they can't."""
     for name, module in model.named_modules():
         if plain.is_hooked(module):
             return f"{name or 'the network'} ({type(module).__name__}) has hooks"
     try:
-        read = program.read(model)
+        read = program.read(model, training=training)
     except Unknown as reason:
         return f"the kernels don't do {reason}"
     tensors = _held(model)
@@ -96,10 +96,10 @@ def specialise(model: nn.Module, dtype: torch.dtype, threads: int) -> None:
     Its `forward` is replaced. At each call it looks whether the network is still what was read; if
     not, or in the other mode, it goes torch's own way.
     """
-    assert (reason := why_not(model)) is None, reason
+    assert (reason := why_not(model, training=model.training)) is None, reason
     kernels = compile_kernels(dtype)
     assert isinstance(kernels, ctypes.CDLL), kernels
-    bound = _Bound(model, program.read(model), kernels, threads)
+    bound = _Bound(model, program.read(model, training=model.training), kernels, threads)
     model.forward = _Forward(model, bound)
 
 

@@ -31,30 +31,6 @@ def is_inferred(tensor: Tensor) -> bool:
     return keys == _INFERRED
 
 
-def is_channels_last(features: Tensor) -> bool:
-    """Return whether features are [N, C, H, W], and lie in memory as [N, H, W, C] and no other way.
-
-    Where two layouts fit (one pixel, one channel, no picture), or strides are not exactly these, if
-    only for a single picture, torch may choose another for its output.
-    """
-    if not (is_memory(features) and features.ndim == 4):
-        return False
-    n, c, h, w = features.shape
-    single = n == 0 or c == 1 or h * w <= 1
-    return not single and features.stride() == (h * w * c, 1, w * c, c)
-
-
-def is_vector(tensor: Tensor | None, length: int) -> bool:
-    """Return whether a tensor is so many fp32 values, one after the other."""
-    return (
-        tensor is not None
-        and is_memory(tensor)
-        and tensor.dtype == torch.float32
-        and tensor.shape == (length,)
-        and tensor.is_contiguous()
-    )
-
-
 def is_hooked(layer: nn.Module) -> bool:
     """Return whether calling a layer does more than the `forward` of its class."""
     return bool(

@@ -27,28 +27,36 @@ from mnistcli.engine.stages import (
 from mnistcli.models.trace import Operation, Value, trace
 
 
-def read(model: nn.Module) -> Program:
-    """Return the program of a network in training mode; it and the generators stay as they are.
+def read(model: nn.Module, *, training: bool) -> Program:
+    """Return the program of a network in one of its modes; it and the generators stay as they are.
 
     Raises:
         Unknown: it computes something else than the kernels do, or not the same at each call.
     """
     try:
-        twin = copy.deepcopy(model).train()
+        twin = copy.deepcopy(model).train(training)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            traces = [(count, *trace(twin, torch.zeros(count, 1, 28, 28))) for count in (2, 3)]
+            traces = [(count, trace(twin, torch.zeros(count, 1, 28, 28))) for count in (2, 3)]
     except Exception as error:  # whatever a person's code raises
         raise Unknown(f"what fails on two pictures: {error}") from error
-    programs = [_program(model, *one) for one in traces]
+    programs = [Program(training) for _ in traces]
+    for program, (count, traced) in zip(programs, traces, strict=True):
+        _write(program, model, pictures=count, traced=traced)
     if programs[0] != programs[1]:  # counts calls or pictures
         raise Unknown("what is something else at the next call")
     return programs[0]
 
 
-def _program(
-    model: nn.Module, pictures: int, operations: list[Operation], outputs: tuple[Value, ...]
-) -> Program:
-    program, maps = Program(), Maps({0: (0, 1)})
+def _write(
+    program: Program,
+    model: nn.Module,
+    *,
+    pictures: int,
+    traced: tuple[list[Operation], tuple[Value, ...]],
+) -> None:
+    """Add what a trace of so many pictures saw to an empty program."""
+    operations, outputs = traced
+    maps = Maps({0: (0, 1)})
     for operation in operations:
         if operation.module is None:
             _follow(program, maps, operation)
@@ -68,7 +76,6 @@ def _program(
     if len(set(program.tensors)) < len(program.tensors):
         raise Unknown("weights that are used twice")
     _check_held(program, model)
-    return program
 
 
 def _check_held(program: Program, model: nn.Module) -> None:
@@ -130,7 +137,7 @@ def _convolution(call: Call) -> None:
 
 def _batch_norm(call: Call) -> None:
     eps, momentum = call.get("eps", 1e-5), call.get("momentum", 0.1)
-    require(call.get("training") is True and type(momentum) is float)
+    require(call.get("training", False) is call.program.training and type(momentum) is float)
     require(type(eps) is float and eps > 0)
     names = [call.named(name) for name in ("weight", "bias", "running_mean", "running_var")]
     require(all(names))

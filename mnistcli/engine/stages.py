@@ -48,12 +48,13 @@ class Stage:
 
 @dataclass
 class Program:
-    """What a network computes in training; map 0 are the pictures, the last one the logits.
+    """What a network computes in one mode; map 0 are the pictures, the last one the logits.
 
     `counters` are buffers that each step adds 1 to; `matrices` are weights [out, features] that
     the kernels read as [out, channels, height, width].
     """
 
+    training: bool
     maps: list[Map] = field(default_factory=lambda: [Map(1, 28, 28)])
     stages: list[Stage] = field(default_factory=list)
     counters: list[str] = field(default_factory=list)

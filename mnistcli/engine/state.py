@@ -73,7 +73,8 @@ def teaching(teacher: nn.Module, chosen: Runtime) -> nn.Module:
     """Return a teacher on the device, through the kernels where they compute in its precision."""
     teacher = runtime.place(copy.deepcopy(teacher), chosen).eval()
     same = chosen.teacher_precision in (None, chosen.precision)
-    if chosen.compiled and chosen.device == "cpu" and same and lanes.why_not(teacher) is None:
+    fits = chosen.compiled and chosen.device == "cpu" and same
+    if fits and lanes.why_not(teacher, training=False) is None:
         lanes.specialise(teacher, chosen.dtype, chosen.threads)
     return teacher
 
