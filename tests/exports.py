@@ -1,6 +1,7 @@
 """Export registered networks in each format: the record behind the README's table.
 
     python tests/exports.py checkpoints/records/export.json [MODEL…]
+    python tests/exports.py checkpoints/records/export.json --table
 
 Each export replaces its own row, so that several processes can share out the networks.
 """
@@ -16,12 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from mnistcli.results.result import environment
+from mnistcli.view.tables import Column, integer, markdown
 
 NAMES = ["v1", "v2", "v3", "v4", "v5", "v6"]
 FORMATS = ("onnx", "pt2", "c", "c-int8")
 KEPT = ("model", "format", "parameters", "weights_sha256", "bytes", "weights_bytes",
         "constants_bytes", "memory_bytes", "arm", "opset", "changed", "total",
         "largest_difference", "before", "after", "microseconds", "checked_by")  # fmt: skip
+COLUMNS = [
+    Column("model", "model", left=True),
+    Column("format", "format", left=True),
+    Column("bytes", "file", integer),
+    Column("weights_bytes", "weights", integer),
+    Column("memory_bytes", "RAM", integer),
+    Column("flash", "flash, Cortex-M4", integer),
+    Column("changed", "answers changed", integer),
+    Column("largest_difference", "logit difference", "{:.1g}".format),
+    Column("answer", "right of 10,000"),
+    Column("microseconds", "µs a picture", "{:,.0f}".format),
+]
 
 
 def exported(name: str, to: str) -> dict[str, Any]:
@@ -50,9 +64,25 @@ def keep(path: Path, row: dict[str, Any]) -> None:
         file.write("[\n" + ",\n".join(lines) + "\n]\n")
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the README's table; bytes throughout, accuracy before where it differs."""
+    flat = [
+        row
+        | {
+            "answer": f"{row['after']['correct']:,}",
+            "flash": (row.get("arm") or {}).get("flash"),
+        }
+        for row in rows
+    ]
+    return markdown(COLUMNS, flat)
+
+
 def main() -> None:
-    """Export the networks named, or all."""
+    """Export the networks named, or all; or print the table of what is there."""
     path, *names = sys.argv[1:]
+    if names == ["--table"]:
+        sys.stdout.write(table(json.loads(Path(path).read_text())) + "\n")
+        return
     for name in names or NAMES:
         for to in FORMATS:
             keep(Path(path), exported(name, to))

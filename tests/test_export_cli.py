@@ -10,7 +10,7 @@ import pytest
 from conftest import Cli, document, values
 
 from mnistcli.data import mnist
-from mnistcli.export import check
+from mnistcli.export import check, formats
 
 needs_compiler = pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler here")
 
@@ -148,3 +148,7 @@ def test_evaluation_in_int8_answers_as_the_c_file_does(cli: Cli, small_data: Pat
     whole = document(cli("evaluate", "v3", *words).stdout)
     assert whole["precision"] == "fp32"
     assert whole["loss"] != evaluated["loss"]
+
+
+def test_a_name_ends_no_comment_of_the_c_file() -> None:
+    assert formats._in_comment("a*/b/*c\n\\é") == "a* /b/ *c?\\?"

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from mnistcli.data.augment import MEAN, STD
 from mnistcli.data.mnist import Labelled
 from mnistcli.engine.runtime import Runtime, fastest_kernels
-from mnistcli.models.registry import ModelEntry, build
 
 
 class PilPictures(Dataset[tuple[Tensor, int]]):
@@ -58,11 +57,11 @@ def batches(data: Labelled, batch_size: int, workers: int) -> Iterator[tuple[Ten
 
 @fastest_kernels()
 def images_per_second(
-    entry: ModelEntry, data: Labelled, chosen: Runtime, *, steps: int, workers: int
+    network: nn.Module, data: Labelled, chosen: Runtime, *, steps: int, workers: int
 ) -> float:
     """Train for `steps` batches of 128 after three of warm-up and return pictures a second."""
     device = chosen.torch_device
-    model = build(entry, {}).to(device).train()
+    model = network.to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02, weight_decay=1e-4)
     scaler = torch.amp.GradScaler(device.type, enabled=chosen.precision == "fp16")
     started, seen, warmup = 0.0, 0, 3

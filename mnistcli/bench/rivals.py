@@ -10,6 +10,7 @@ from mnistcli.bench import competent, pil
 from mnistcli.bench.measure import Bench, Rival
 from mnistcli.engine import ranks
 from mnistcli.engine.runtime import all_threads, fastest_kernels, wait_for_device
+from mnistcli.models.registry import build
 
 Versus = Literal["baseline", "torch"]
 
@@ -28,8 +29,9 @@ def _baseline(bench: Bench) -> Rival:
     def speed(steps: int, workers: int) -> float:
         with all_threads(bench.runtime):
             return pil.images_per_second(
-                bench.entry, bench.training, bench.runtime, steps=steps, workers=workers
-            )
+                build(bench.entry, bench.recipe.model_args), bench.training, bench.runtime,
+                steps=steps, workers=workers,
+            )  # fmt: skip
 
     trials = {count: speed(15, count) for count in (0, ranks.here().cores)}
     best = max(trials, key=lambda count: trials[count])

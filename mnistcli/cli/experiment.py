@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any
 from mnistcli.cli import elastic, options, processes, signals
 from mnistcli.cli.sink import defer, sink
 from mnistcli.engine import ranks
-from mnistcli.errors import Interrupted, MnistcliError, SetError, UsageError
+from mnistcli.errors import (
+    ArtifactError,
+    Interrupted,
+    MnistcliError,
+    SetError,
+    UsageError,
+    nearest,
+)  # fmt: skip
+from mnistcli.results.gather import published
 from mnistcli.study import freeze as freezing
 from mnistcli.study import record, visits
 from mnistcli.study.arms import own_networks
 from mnistcli.study.book import known
 from mnistcli.study.plan import StudyPlan, describe_plan, open_plan
+from mnistcli.study.recorded import recorded
 from mnistcli.view.output import Output
-from mnistcli.view.study import StudyView, show_answer
+from mnistcli.view.study import StudyView, show_answer, show_kinds
 from mnistcli.view.tables import Column, plain_line
 
 if TYPE_CHECKING:
@@ -49,6 +58,25 @@ def show(plan: StudyPlan, jobs: int, output: Output) -> None:
     described = describe_plan(plan, options.processor())
     show_plan(output, described, jobs)
     output.document({"plan": described, "jobs": jobs})
+
+
+def show_recorded(plan: StudyPlan, output: Output) -> None:
+    """Show what published records say of a study's arms."""
+    found = recorded(plan, list(published()))
+    if not found:
+        raise ArtifactError("no record has a run of these arms", where=str(plan.path))
+    show_kinds(output, plan.study.question, found)
+    output.document({"question": plan.study.question, "recorded": found})
+
+
+def print_arm(plan: StudyPlan, name: str, output: Output) -> None:
+    """Print the whole recipe of an arm, as `train --recipe` reads it."""
+    names = [arm.name for arm in plan.arms.all]
+    if name not in names:
+        raise UsageError(f"no arm {name!r}", hint=nearest(name, names))
+    recipe = plan.arms.named(name).recipe
+    output.product(recipe.to_yaml().rstrip())
+    output.document({"recipe": recipe.model_dump()})
 
 
 def settle(

@@ -46,7 +46,9 @@ def register(app: typer.Typer) -> None:
 def study(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="The study: a YAML file.", callback=options.at_home),
+        typer.Argument(
+            metavar="FILE", help="A YAML file, or study/v3: one of ours.", callback=options.at_home
+        ),
     ],
     plan: Annotated[
         bool,
@@ -56,6 +58,24 @@ def study(
             rich_help_panel=_STUDY,
         ),
     ] = False,
+    recorded: Annotated[
+        bool,
+        typer.Option(
+            "--recorded",
+            help="Answer from published records of its arms; train nothing.",
+            rich_help_panel=_STUDY,
+        ),
+    ] = False,
+    arm: Annotated[
+        str | None,
+        typer.Option(
+            "--print-arm",
+            metavar="ARM",
+            help="Print this arm's whole recipe and exit.",
+            show_default="none",
+            rich_help_panel=_STUDY,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -127,10 +147,16 @@ def study(
     if (decide is None) != (reason is None):
         raise UsageError("--decide ARM and --reason WHY go together")
     from mnistcli.cli import experiment
+    from mnistcli.study.schema import find_study
 
+    file = find_study(file)
     opened = experiment.open_for(file, data_dir, models, output)
     folder = (out or Path("checkpoints", "studies", file.stem)).absolute()
-    if plan:
+    if arm is not None:
+        experiment.print_arm(opened, arm, output)
+    elif recorded:
+        experiment.show_recorded(opened, output)
+    elif plan:
         experiment.show(opened, jobs or 1, output)
     elif decide is not None or freeze is not None:
         experiment.settle(folder, output, (decide, reason), freeze)

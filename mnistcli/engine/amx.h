@@ -117,8 +117,8 @@ void pack(const Cut& cut, int64_t inputs, int64_t outputs, Get get, std::vector<
         int64_t y = tap / cut.kernel, x = tap % cut.kernel;
         int64_t place = x * ((inputs + 1) / 2) + i / 2;
         int64_t tile = (o / 16 * cut.kernel + y) * cut.chunks + place / cut.depth;
-        V value = V{} + get(o, i, y, x);
-        uint32_t half = uint32_t(_mm512_cvtsi512_si32(pair(value, V{})));
+        uint32_t word = std::bit_cast<uint32_t>(get(o, i, y, x));
+        uint32_t half = (word + 0x7fff + (word >> 16 & 1)) >> 16;  // to the nearest, ties to even
         to[(tile * 16 + o % 16) * cut.depth + place % cut.depth] |= half << (i % 2 * 16);
       }
 }

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -279,6 +280,12 @@ struct Scratch {
   std::vector<V> planes, other, gradients, weights, row, sums;
 };
 
+// A convolution's weights in the order in which they are read, single or as pairs of bf16.
+struct Packed {
+  std::vector<float> singles;
+  std::vector<uint32_t> pairs;
+};
+
 struct Shape {
   int64_t inputs, outputs, kernel, height, width;  // height and width of what comes out
 };
@@ -353,15 +360,18 @@ class Network {
   std::vector<Stage> stages;
   std::vector<Parameter> parameters;
 
-  void forward(const float* images, int64_t pictures, bool training, int used, float* logits) {
+  // `same`: the weights are those of the pass before.
+  void forward(const float* images, int64_t pictures, bool training, bool same, int used,
+               float* logits) {
     count = pictures, groups = (count + LANES - 1) / LANES, threads = used;
     reserve(training);
+    packed.resize(stages.size() + 1);
     each_group([&](int64_t g, Scratch&) { enter(g, images, maps[0], maps[0].values); });
     for (const Stage& stage : stages) {
       Map& out = maps[stage.output];
       measures = training && out.norm >= 0;
       if (measures) start_from_running(out);
-      if (stage.kind == CONVOLUTION) pack(stage, false);
+      if (stage.kind == CONVOLUTION && !same) pack(stage, false);
       clear_parts(out.channels);
       each_group([&](int64_t g, Scratch& scratch) { compute(stage, g, scratch); });
       for (int more = 3; measures && more && cancels(out); more--) measure_again(out);
@@ -393,8 +403,8 @@ class Network {
   bool measures = false;  // whether the map in work is to be normalised by its own moments
   Memory memory[2];
   std::vector<Scratch> scratches;
-  std::vector<float> packed, weight_parts;
-  std::vector<uint32_t> halves;  // the weights of a stage in pairs
+  std::vector<Packed> packed;  // of each stage, for the way there; then the one for the way back
+  std::vector<float> weight_parts;
   std::vector<double> parts[3];  // two sums a channel and group: for input, other and bias
 
   V present(int64_t group) const {
@@ -505,7 +515,7 @@ class Network {
       const tiles::Cut cut(in.channels, out.channels, stage.kernel);
       const tiles::Shapes shapes(16, int(cut.depth));
       return keep(stage, g, scratch, [&](int64_t y, V* row) {
-        tiles::convolve(cut, pairs, stage.stride, halves.data(), y, out.width, row);
+        tiles::convolve(cut, pairs, stage.stride, weights(stage).pairs.data(), y, out.width, row);
       });
     }
 #endif
@@ -548,7 +558,7 @@ class Network {
     const int64_t k = stage.kernel;
     if (stage.kind == CONVOLUTION) {
       Shape shape{maps[stage.input].channels, out.channels, k, out.height, out.width};
-      (stage.stride == 1 ? convolve<1> : convolve<2>)(shape, in, packed.data(), y, row);
+      (stage.stride == 1 ? convolve<1> : convolve<2>)(shape, in, weights(stage).singles.data(), y, row);
       return;
     }
     for (int64_t c = 0; c < out.channels; c++)
@@ -594,7 +604,7 @@ class Network {
       const tiles::Cut cut(out.channels, in.channels, stage.kernel);
       const tiles::Shapes shapes(16, int(cut.depth));
       return pass_back(stage, 0, g, scratch, [&](int64_t y, V* row) {
-        tiles::convolve(cut, pairs, 1, halves.data(), y, in.width, row);
+        tiles::convolve(cut, pairs, 1, packed.back().pairs.data(), y, in.width, row);
       });
     }
 #endif
@@ -643,6 +653,8 @@ class Network {
     }
   }
 
+  Packed& weights(const Stage& stage) { return packed[&stage - stages.data()]; }
+
   // Whether matrix tiles compute a stage: with one channel, or on few pixels, they gain nothing.
   bool tiled(const Stage& stage) const {
     const Map &in = maps[stage.input], &out = maps[stage.output];
@@ -656,7 +668,7 @@ class Network {
     const int64_t k = stage.kernel, stride = slot ? stage.stride : 1;
     if (stage.kind == CONVOLUTION) {
       Shape shape{out.channels, map.channels, k, map.height, map.width};
-      return convolve<1>(shape, gradients, packed.data(), y, row);
+      return convolve<1>(shape, gradients, packed.back().singles.data(), y, row);
     }
     for (int64_t c = 0; c < map.channels; c++)
       for (int64_t x = 0; x < map.width; x++, row++) {
@@ -709,19 +721,20 @@ class Network {
     int64_t inputs = maps[stage.input].channels, outputs = maps[stage.output].channels;
     if (back) std::swap(inputs, outputs);
     const int64_t k = stage.kernel;
+    Packed& to = back ? packed.back() : weights(stage);
     auto get = [&](int64_t o, int64_t i, int64_t y, int64_t x) {
       return weight.data[back ? weight.at(i, o, k - 1 - y, k - 1 - x) : weight.at(o, i, y, x)];
     };
 #if defined(HALVES)
     if (tiled(stage) && !(back && stage.stride > 1))
-      return tiles::pack(tiles::Cut(inputs, outputs, k), inputs, outputs, get, halves);
+      return tiles::pack(tiles::Cut(inputs, outputs, k), inputs, outputs, get, to.pairs);
 #endif
-    packed.clear();
+    to.singles.clear();
     in_runs<LONGEST>(outputs, [&](int64_t first, auto run) {
       for (int64_t i = 0; i < inputs; i++)
         for (int64_t tap = 0; tap < k * k; tap++)
           for (int64_t c = first; c < first + run; c++)
-            packed.push_back(get(c, i, tap / k, tap % k));
+            to.singles.push_back(get(c, i, tap / k, tap % k));
     });
   }
 
@@ -908,9 +921,9 @@ void lanes_destroy(Network* network) { delete network; }
 
 // Both return whether there was memory enough.
 bool lanes_forward(Network* network, float* const* data, const float* images, int64_t pictures,
-                   bool training, int threads, float* logits) try {
+                   bool training, bool same, int threads, float* logits) try {
   for (Parameter& parameter : network->parameters) parameter.data = *data++;
-  network->forward(images, pictures, training, threads, logits);
+  network->forward(images, pictures, training, same, threads, logits);
   return true;
 } catch (const std::bad_alloc&) {
   return false;

@@ -104,21 +104,28 @@ def specialise(model: nn.Module, dtype: torch.dtype, threads: int) -> None:
 
 
 class _Forward:
-    """Stands in for a network's `forward`; a copy's is its class's own."""
+    """Stands in for a network's `forward`; a copy's is its class's own.
+
+    It does not hold the network: in a cycle the kernels' memory would outlive a run.
+    """
 
     def __init__(self, model: nn.Module, bound: _Bound) -> None:
-        self._model, self._bound = model, bound
+        self._model, self._bound = weakref.ref(model), bound
 
     def __call__(self, images: Tensor) -> Tensor:
-        return _forward(self._model, self._bound, images)
+        model = self._model()
+        assert model is not None
+        return _forward(model, self._bound, images)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return functools.partial(type(self._model).forward, memo[id(self._model)])
+        model = self._model()
+        assert model is not None
+        return functools.partial(type(model).forward, memo[id(model)])
 
 
 def _forward(model: nn.Module, bound: _Bound, images: Tensor) -> Tensor:
     """Return the logits, through the kernels where that is what torch would do."""
-    if not bound.fits(images):
+    if not bound.fits(model, images):
         logits: Tensor = type(model).forward(model, images)
         return logits
     if not bound.training:
@@ -157,17 +164,17 @@ class _Bound:
     def __init__(self, model: nn.Module, read: Program, kernels: ctypes.CDLL, threads: int) -> None:
         self.training, self.passes = model.training, 0
         self._kernels, self._threads, self._classes = kernels, threads, read.maps[-1].channels
-        self._model = weakref.ref(model)
         tensors = _held(model)
         self._tensors = [tensors[name] for name in read.tensors]
         self.trains = [isinstance(tensor, nn.Parameter) for tensor in self._tensors]
         self.trained = [tensor for tensor in self._tensors if isinstance(tensor, nn.Parameter)]
         self.counters = [tensors[name] for name in read.counters]
+        self._versions: list[int] = []  # of the tensors, when the kernels last read them
         self._data = _addresses([tensor.data_ptr() for tensor in self._tensors])
         self._least = 1 + any(one.norm and one.height * one.width == 1 for one in read.maps)
         # Held, so that nothing else gets their ids.
         self._modules = [m for m in model.modules() if m is not model]
-        self._holders = [m for m in model.modules() if m._parameters or m._buffers]
+        self._holders = [m for m in self._modules if m._parameters or m._buffers]
         self._parts = list(tensors.values())
         self._seen = self._look(model)
         words, numbers = _encode(read, tensors)
@@ -181,16 +188,18 @@ class _Bound:
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of contiguous pictures."""
         logits = images.new_empty(len(images), self._classes)
+        versions = [tensor._version for tensor in self._tensors]
+        same = not self.training and versions == self._versions
+        self._versions = versions
         self.call("lanes_forward", self._data, images, ctypes.c_int64(len(images)),
-                  ctypes.c_bool(self.training), ctypes.c_int(self._threads), logits)  # fmt: skip
+                  ctypes.c_bool(self.training), ctypes.c_bool(same), ctypes.c_int(self._threads),
+                  logits)  # fmt: skip
         return logits
 
-    def fits(self, images: Tensor) -> bool:
+    def fits(self, model: nn.Module, images: Tensor) -> bool:
         """Return whether torch would do with these pictures what the kernels do."""
-        model = self._model()
         return (
-            model is not None
-            and (plain.is_memory(images) or (not self.training and plain.is_inferred(images)))
+            (plain.is_memory(images) or (not self.training and plain.is_inferred(images)))
             and images.dtype == torch.float32
             and images.shape[1:] == (1, 28, 28)
             and len(images) >= self._least  # of a single value torch's normalisation raises
@@ -203,7 +212,7 @@ class _Bound:
     def _look(self, model: nn.Module) -> list[Any]:
         """Return all that decides what the network computes and can change in its life, as it is.
 
-        This is half of a step's Python: with every look at a tensor's dispatch 0.7 ms, not 0.2.
+        It is looked at in each step: with each tensor's dispatch keys 0.7 ms, without 0.2.
         """
         seen: list[Any] = [
             model.training,
@@ -212,7 +221,7 @@ class _Bound:
         ]
         for module in self._modules:
             seen += [module.training, plain.is_hooked(module), *map(id, module._modules.values())]
-        for holder in self._holders:
+        for holder in (model, *self._holders):
             for tensor in (*holder._parameters.values(), *holder._buffers.values()):
                 if tensor is not None:
                     seen += [id(tensor), tensor.data_ptr(), tensor.requires_grad, tensor.dtype]

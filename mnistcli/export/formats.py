@@ -56,8 +56,8 @@ def export(trained: Trained, dataset: mnist.Dataset, to: Format, *, raw_input: b
 def _to_c(trained: Trained, dataset: mnist.Dataset, *, integers: bool) -> Export:
     graph = fold(trained)
     calibrated = in_integers(trained, dataset) if integers else None
-    name = trained.entry.name.replace("*/", "* /")
-    about = f"{name}, weights {trained.weights_sha256[:12]}: reads a digit of 28x28 pixels."
+    about = f"weights {trained.weights_sha256[:12]}: reads a digit of 28x28 pixels."
+    about = f"{_in_comment(trained.entry.name)}, {about}"
     source = write_c(graph, about, calibrated)
     facts = {
         "weights_bytes": source.weights,
@@ -69,6 +69,12 @@ def _to_c(trained: Trained, dataset: mnist.Dataset, *, integers: bool) -> Export
         source.text.encode(), facts,
         lambda pictures: check.run_c(source.text, pictures, integers=integers),
     )  # fmt: skip
+
+
+def _in_comment(name: str) -> str:
+    """Return a name that ends no comment of C, and opens none in it."""
+    plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
+    return plain.replace("*/", "* /").replace("/*", "/ *")
 
 
 def report(

@@ -76,9 +76,10 @@ def validate(values: dict[str, Any], *, where: str) -> Recipe:
 
 @functools.cache
 def names() -> tuple[str, ...]:
-    """Return the names of the packaged recipes, `baseline/…` included."""
+    """Return the names of the packaged recipes, `baseline/…` included; studies are none."""
     root = files.packaged("configs")
-    return tuple(sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml")))
+    found = (str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
+    return tuple(sorted(name for name in found if not name.startswith("study/")))
 
 
 @functools.cache

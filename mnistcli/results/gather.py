@@ -72,9 +72,10 @@ def gather(references: Sequence[str]) -> Found:
 
 
 def published() -> Iterator[Result]:
-    """Yield the committed records."""
-    for path in sorted(packaged("checkpoints", "records").glob("*.jsonl")):
-        yield from _lines(path, PUBLISHED)
+    """Yield the records behind published rows, and in a checkout those of our studies."""
+    for part in ("records", "study"):
+        for path in sorted(packaged("checkpoints", part).glob("*.jsonl")):
+            yield from _lines(path, PUBLISHED)
 
 
 def _recorded(reference: str, records: Sequence[Result]) -> list[Result]:

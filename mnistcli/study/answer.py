@@ -16,7 +16,7 @@ from mnistcli.study.stages import Step
 Result = dict[str, Any]
 BETTER, WORSE, SAME = "better", "worse", "same"
 AHEAD, UNTOLD = "ahead", "not told apart"
-FEW, FAILED, BASE = "few runs", "failed", "base"
+FEW, FAILED, BASE, ALONE = "few runs", "failed", "base", "no run of the base beside it"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def table(
     """
     base, *others = entries
     rows = {one.name: _row(one) for one in entries}
-    tested = len(others)
+    tested = max(1, len(others))
     level = 1 - ALPHA / tested
     found = {
         one.name: _contrast(rows[one.name], rows[base.name], level)
@@ -161,7 +161,9 @@ def _verdict(
 ) -> str:
     if one.failed:
         return FAILED
-    if versus is None or versus.difference is None or len(one.results) < LEAST_RUNS:
+    if versus is None and len(one.results) >= LEAST_RUNS:
+        return ALONE
+    if versus is None or versus.difference is None or versus.test == "too few runs":
         return FEW
     if p is not None and p < ALPHA:
         up = BETTER if step.decides else AHEAD

@@ -19,10 +19,14 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Arm:
-    """A name and a recipe. `searched` arms were sampled, not written by a person."""
+    """A name and a recipe; `typed` are its changes as the file has them, for people.
+
+    `searched` arms were sampled, not written by a person.
+    """
 
     name: str
     recipe: Recipe
+    typed: tuple[str, ...] = ()
     searched: bool = False
 
 
@@ -65,8 +69,8 @@ def resolve_arms(study: Study, path: Path, *, taught: bool = True) -> Arms:
         return found.model_copy(update={"notes": None, "seed": 0} | _untaught(found, taught))
 
     plain = build({}, BASE)
-    found = [Arm(name, build(changes or {}, name)) for name, changes in study.arms.items()]
-    points = [Arm(name, build(changes, name)) for name, changes in _grid(study)]
+    found = [Arm(n, build(c or {}, n), _typed(c or {})) for n, c in study.arms.items()]
+    points = [Arm(name, build(c, name), _typed(c)) for name, c in _grid(study)]
     if any(arm.recipe == plain for arm in found):  # the grid's own point of the base is that arm
         points = [arm for arm in points if arm.recipe != plain]
     found += points
@@ -101,9 +105,9 @@ def own_networks(arms: Arms) -> list[str]:
     return list(dict.fromkeys(a.recipe.model for a in arms.all if a.recipe.model not in MODELS))
 
 
-def changes_of(arms: Arms, arm: Arm) -> tuple[str, ...]:
-    """Return what an arm changes of the base, as `--set` takes it."""
-    return recipes.differences(arms.base.recipe, arm.recipe)
+def _typed(changes: dict[str, Any]) -> tuple[str, ...]:
+    """Return changes as `--set` takes them."""
+    return tuple(f"{key}={_word(value)}" for key, value in _expanded(changes))
 
 
 def _base_values(study: Study, where: str) -> dict[str, Any]:
@@ -153,7 +157,7 @@ def _searched(study: Study, build: Callable[[dict[str, Any], str], Recipe]) -> l
         return []
     from mnistcli.study.search import sample
 
-    return [Arm(n, build(c, n), searched=True) for n, c in sample(study.search)]
+    return [Arm(n, build(c, n), _typed(c), searched=True) for n, c in sample(study.search)]
 
 
 def _untaught(recipe: Recipe, taught: bool) -> dict[str, Any]:

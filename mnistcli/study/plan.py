@@ -9,7 +9,7 @@ from typing import Any
 from mnistcli.errors import UsageError
 from mnistcli.recipe.seeds import show_seeds
 from mnistcli.study import chances, precedent
-from mnistcli.study.arms import Arms, changes_of, resolve_arms
+from mnistcli.study.arms import Arms, resolve_arms
 from mnistcli.study.precedent import Precedents, Spread
 from mnistcli.study.schema import Study, read_study
 from mnistcli.study.stages import RULE, Step, chance, schedule, seeds_for
@@ -107,7 +107,7 @@ def _arm(plan: StudyPlan, name: str, precedents: Precedents, here: str) -> dict[
     return {
         "arm": name,
         "model": arm.recipe.model,
-        "changes": list(changes_of(plan.arms, arm)),
+        "changes": list(arm.typed),
         "recipe_digest": arm.recipe.digest(),
         "epochs": arm.recipe.epochs,
         "searched": arm.searched,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mnistcli import files
 from mnistcli.errors import UsageError, nearest
 from mnistcli.recipe.reader import read_mapping
 from mnistcli.recipe.schema import MOST_EPOCHS, Section
@@ -127,6 +128,19 @@ def is_name(text: str) -> bool:
     return plain and all(one.isalnum() or one in "._+-=," for one in text)
 
 
+def packaged_studies() -> list[str]:
+    """Return the names of our own studies, `study/v3`."""
+    return sorted(
+        f"study/{path.stem}" for path in files.packaged("configs", "study").glob("*.yaml")
+    )
+
+
+def find_study(reference: Path) -> Path:
+    """Return the file that is meant: a path, else one of our own studies by its name."""
+    own = files.packaged("configs", f"{reference}.yaml")
+    return own if not reference.exists() and str(reference) in packaged_studies() else reference
+
+
 def read_study(path: Path) -> Study:
     """Return the study of a file.
 
@@ -134,9 +148,8 @@ def read_study(path: Path) -> Study:
         UsageError: naming every problem at once, and the nearest valid key.
     """
     if not path.is_file():
-        raise UsageError(
-            f"no study file {str(path)!r}", hint="mnistcli study --help has an example"
-        )
+        hint = f"{nearest(str(path), packaged_studies())} ({_EXAMPLE})"
+        raise UsageError(f"no study file {str(path)!r}", hint=hint)
     values = read_mapping(path, "study")
     try:
         return Study.model_validate(values)

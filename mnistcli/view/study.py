@@ -198,6 +198,20 @@ def show_answer(output: Output, document: dict[str, Any]) -> None:
     output.result(plain_line("result", [Column(key, key) for key in values], values))
 
 
+def show_kinds(output: Output, question: str, kinds: Sequence[dict[str, Any]]) -> None:
+    """Print what records say of a study's arms, a table for each kind of machine."""
+    if output.live and not output.quiet:
+        output.console().print(escaped(question), style="bold")
+    for kind in kinds:
+        title = "; ".join(kind["machines"])
+        print_table(output, COLUMNS, to_rows(kind["table"]), title=title, kind="arm")
+        if not output.live:
+            output.talk(f"note: {len(kind['table'])} arms on {title}")
+    rows = [row for kind in kinds for row in kind["table"]]
+    values = {"arms": len(rows), "runs": sum(row["n"] for row in rows)}
+    output.result(plain_line("result", [Column(key, key) for key in values], values))
+
+
 def sentences(document: dict[str, Any]) -> list[str]:
     """Return in words what was found, and what weakens it."""
     found, said = document["answer"], []
