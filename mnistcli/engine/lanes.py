@@ -190,10 +190,10 @@ class _Bound:
         logits = images.new_empty(len(images), self._classes)
         versions = [tensor._version for tensor in self._tensors]
         same = not self.training and versions == self._versions
-        self._versions = versions
         self.call("lanes_forward", self._data, images, ctypes.c_int64(len(images)),
                   ctypes.c_bool(self.training), ctypes.c_bool(same), ctypes.c_int(self._threads),
                   logits)  # fmt: skip
+        self._versions = versions  # of a pass that went through: its weights are packed
         return logits
 
     def fits(self, model: nn.Module, images: Tensor) -> bool:
