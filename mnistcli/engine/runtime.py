@@ -6,6 +6,7 @@ Owns torch's global flags, the thread count and the global generator.
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -226,7 +227,7 @@ def fastest_kernels() -> Iterator[None]:
 
 def _choose_device(asked: str) -> tuple[torch.device, str | None]:
     kind, _, index = asked.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", asked):
         raise UsageError(f"unknown device {asked!r}", hint="--device auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         return torch.device("cpu"), None
