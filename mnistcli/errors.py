@@ -111,6 +111,13 @@ class Interrupted(BaseException):
         return 128 + self.signum
 
 
+class SetEnded(BaseException):
+    """A run met a fault that every run would meet: this rank's own run stops too.
+
+    Not an Exception, so that it is not taken for a fault of the network's code.
+    """
+
+
 def not_readable(error: OSError, path: object) -> ArtifactError:
     """Return what to raise where a file can't be read: the right to is missing, or the file is."""
     what = f"not readable: {error.strerror or error}"

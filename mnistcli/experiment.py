@@ -54,7 +54,8 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
             record = _run_one(plan, folder, saved, setting)
         else:
             emit(RunKept(f"already finished: {folder}"))
-            if not all((folder / name).exists() for name in PICTURES):
+            drawn = all((folder / name).exists() for name in PICTURES)
+            if setting.outside.plots and not drawn:
                 assert saved is not None
                 _record_again(plan, folder, saved, setting)
     checks = goal.judge_result(record, plan.limits)

@@ -22,6 +22,7 @@ from mnistcli.errors import (
     BusyError,
     DivergedError,
     EnvironmentFault,
+    SetEnded,
     UsageError,
 )
 from mnistcli.events import Emit, Event, RunKept
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
 _OF_ONE_RUN = (UsageError, ArtifactError, DivergedError, BusyError)
-
-
-class SetEnded(Exception):
-    """A run met a fault that every run would meet: this rank's own run stops too."""
 
 
 def run_set(plan: Plan, outside: Outside, place: Ranks) -> Plan:

@@ -71,10 +71,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outside:
-    """What connects a run to the process around it."""
+    """What connects a run to the process around it; `plots`: whether its pictures are drawn."""
 
     emit: Emit
     should_stop: Callable[[], int | None]
+    plots: bool = True
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ def epochs_saved(run: Path) -> int:
 
 def finish(server: Server, line: list[str], run: Path, whole: str) -> None:
     """Resume a run to its end; nothing may tell it from one that was never stopped."""
-    done = server.run(*line, "--out", run)
-    assert done.code == 0, done.err
+    done = server.start(*line, "--out", run)
+    assert done.wait(timeout=600) == 0, done.err  # perhaps beside other work
     assert weights_of(run) == whole
     assert not list(run.rglob(".*.mnistcli-tmp"))
 

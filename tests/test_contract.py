@@ -64,6 +64,9 @@ def tied():
 
 class Exits(Linear):
     def train_by(self, logits): sys.exit(0)
+
+class Interrupts(Linear):
+    def train_by(self, logits): raise KeyboardInterrupt
 class Grows(Linear):
     def train_by(self, logits):
         self.register_buffer("more", torch.ones(3))
@@ -144,6 +147,7 @@ def test_what_cannot_be_trained_is_refused_when_it_is_built(
     ("factory", "expected"),
     [
         ("Exits", "fails in training: SystemExit: 0"),
+        ("Interrupts", "fails in training: KeyboardInterrupt"),
         ("Grows", "changes 'more' in training, from nothing to [3]"),
         ("Replaces", "replaces its parameter 'layer.bias' in training"),
         ("Detaches", "returns logits without a gradient in training"),

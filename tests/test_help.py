@@ -123,6 +123,29 @@ def test_a_network_is_named_by_its_place_or_by_its_option(cli: Cli) -> None:
     assert documents[3]["recipe"]["model_args"] == documents[0]["recipe"]["model_args"]
 
 
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("v3 --set optim.lr=abc", "--set optim.lr=abc"),
+        ("v3 --set optim.lr=abc --set epochs=x", "--set"),
+        ("v3 --lr -1", "the options"),
+    ],
+)
+def test_a_mistake_is_where_it_was_typed(line: str, where: str, cli: Cli) -> None:
+    done = cli("train", *line.split(), "--json")
+    assert document(done.stdout)["error"]["where"] == where
+
+
+def test_a_mistake_of_the_file_is_there(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(cli("train", "v3", "--print-recipe").stdout.replace("lr: 0.2", "lr: -1"))
+    done = cli("train", "--recipe", str(file), "--set", "optim.momentum=2", "--json")
+    error = document(done.stdout)["error"]
+    assert error["where"] == str(file)
+    assert "lr" in error["what"]
+    assert "momentum" in error["what"]
+
+
 def test_summary_takes_the_networks_arguments(cli: Cli) -> None:
     line = ["summary", "v6", "--set", "model_args.stages=8-8 8-8 8", "--json"]
     assert document(cli(*line).stdout)["models"][0]["parameters"] == 2954

@@ -75,6 +75,13 @@ def test_the_usual_names_load_whatever_is_in_them(
     assert mnist.load(tmp_path).hashes == mnist.load(tiny_data).hashes
 
 
+def test_emnists_pictures_stand_upright(tiny_data: Path, tmp_path: Path) -> None:
+    put(tmp_path, tiny_data, "emnist-mnist-{part}-{kind}-ubyte")
+    stored, upright = mnist.load(tiny_data), mnist.load(tmp_path)
+    assert torch.equal(upright.train.images, stored.train.images.transpose(1, 2))
+    assert torch.equal(upright.test.images, stored.test.images.transpose(1, 2))
+
+
 def test_a_dot_for_a_dash_loads_beside_folders_of_the_other_name(
     tiny_data: Path, tmp_path: Path
 ) -> None:

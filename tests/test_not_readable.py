@@ -85,6 +85,14 @@ def test_one_run_that_may_not_be_read_is_one_note(
     assert len(done.out.splitlines()) == 2
 
 
+def test_a_checkpoint_alone_among_runs_is_one_note(runs: Runs, parent: Path) -> None:
+    shutil.copy(parent / "a" / "best.pt", parent / "alone.pt")
+    done = runs.server.run("compare", f"{parent}/*", "--format", "csv")
+    (parent / "alone.pt").unlink()
+    assert done.code == 0, done.err
+    assert "notice: skipped: a row is a finished run" in done.err
+
+
 def test_sessions_that_may_not_be_read_are_not_lost(runs: Runs, tmp_path: Path) -> None:
     run = tmp_path / "run"
     runs.run(run, sabotage=("kill_at", "last.pt", "folder synced", 1))

@@ -62,7 +62,7 @@ def export(
         typer.Option(
             "--require",
             metavar="same",
-            help="Exit 3 if an answer changes.",
+            help="Exit with 3 if an answer changes.",
             show_default="none",
             rich_help_panel="Gates",
         ),
@@ -71,7 +71,7 @@ def export(
         int | None,
         typer.Option(
             min=0,
-            help="Exit 3 if more answers change.",
+            help="Exit with 3 if more answers than this change.",
             show_default="any number may",
             rich_help_panel="Gates",
         ),

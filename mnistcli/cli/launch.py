@@ -46,7 +46,7 @@ def run_rank(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] = (
 
     try:
         with view or nullcontext():
-            run_set(plan, Outside(emit, signals.flag), place)
+            run_set(plan, Outside(emit, signals.flag, plots), place)
     except Interrupted as stop:
         stop.hint = _AGAIN
         raise
@@ -80,7 +80,7 @@ def run_in_turn(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] 
 
     try:
         with view:
-            plan = run_set(plan, Outside(emit, signals.flag), Ranks())
+            plan = run_set(plan, Outside(emit, signals.flag, plots), Ranks())
         signals.flag.deferred = False
         if (signum := signals.flag()) is not None:
             raise Interrupted(signum)

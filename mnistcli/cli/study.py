@@ -47,14 +47,17 @@ def study(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A YAML file, or study/v3: one of ours.", callback=options.at_home
+            metavar="FILE",
+            help="A YAML file, or the name of a packaged study: study/v3.",
+            callback=options.at_home,
+            readable=False,
         ),
     ],
     plan: Annotated[
         bool,
         typer.Option(
             "--plan",
-            help="Say what would be run, what it can show and what it costs; do none of it.",
+            help="Say what would be run, what it can show and what it costs, without doing it.",
             rich_help_panel=_STUDY,
         ),
     ] = False,
@@ -79,9 +82,10 @@ def study(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The study's folder; what is there is gone on with.",
+            help="The study's folder; what it holds already is continued.",
             show_default="checkpoints/studies/FILE",
             callback=options.at_home,
+            readable=False,
             rich_help_panel=_STUDY,
         ),
     ] = None,
@@ -97,7 +101,10 @@ def study(
     reason: Annotated[
         str | None,
         typer.Option(
-            metavar="WHY", help="Why --decide.", show_default="none", rich_help_panel=_STUDY
+            metavar="WHY",
+            help="The reason for --decide.",
+            show_default="none",
+            rich_help_panel=_STUDY,
         ),
     ] = None,
     freeze: Annotated[
@@ -115,8 +122,9 @@ def study(
         typer.Option(
             "--model",
             metavar="PATH.py:FACTORY",
-            help="Let the file name this own network; repeatable.",
+            help="Let the file name this network of your own; repeatable.",
             show_default="registered networks",
+            callback=options.at_home,
             rich_help_panel=_STUDY,
         ),
     ] = [],  # noqa: B006
@@ -125,7 +133,7 @@ def study(
         typer.Option(
             min=1,
             max=1024,
-            help="Share out the runs among so many processes of this machine, and its cores.",
+            help="Train the runs in this many processes, which share this machine's cores.",
             show_default="one process",
             rich_help_panel=_MANY,
         ),

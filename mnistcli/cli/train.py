@@ -210,7 +210,7 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: l
 
     try:
         with view:
-            result = run_one(plan, Outside(emit, signals.flag))
+            result = run_one(plan, Outside(emit, signals.flag, plots))
         signals.flag.deferred = False
         if (signum := signals.flag()) is not None:
             raise Interrupted(signum, what="stopped, all epochs saved")

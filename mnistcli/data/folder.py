@@ -39,8 +39,6 @@ _TYPES = {
 def locate(folder: Path) -> dict[str, Path]:
     """Return the four files by MNIST's names: in the folder, or in torchvision's raw/ or SET/raw/.
 
-    EMNIST's pictures stay as they are stored, rows and columns swapped against MNIST's.
-
     Raises:
         ArtifactError: a file is missing, the folder can't be read, or it holds several sets.
     """
@@ -54,6 +52,14 @@ def locate(folder: Path) -> dict[str, Path]:
         if sets:
             return sets[0]
     raise _missing(folder)
+
+
+def is_transposed(path: Path) -> bool:
+    """Return whether a file's pictures have rows and columns swapped: EMNIST's, by its name.
+
+    https://arxiv.org/abs/1702.05373; its authors stored them as Matlab does.
+    """
+    return path.name.startswith("emnist-")
 
 
 def _sets(place: Path) -> list[dict[str, Path]]:

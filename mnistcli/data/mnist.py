@@ -77,6 +77,8 @@ def load(data_dir: Path | None = None) -> Dataset:
     for prefix in ("train", "t10k"):
         images_name, labels_name = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
         images = parse_images(raw[images_name], where=str(paths[images_name]))
+        if folder.is_transposed(paths[images_name]):
+            images = images.transpose(1, 2).contiguous()
         labels = parse_labels(raw[labels_name], where=str(paths[labels_name]))
         if len(images) != len(labels):
             raise ArtifactError(

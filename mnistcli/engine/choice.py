@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ def device(asked: str) -> tuple[torch.device, str | None]:
         UsageError: there is no such kind of device.
     """
     kind, _, index = asked.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", asked):
         raise UsageError(f"unknown device {asked!r}", hint="--device auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         return torch.device("cpu"), None

@@ -18,7 +18,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from mnistcli.engine.ranks import Ranks
-from mnistcli.errors import MnistcliError
+from mnistcli.errors import MnistcliError, SetEnded
 from mnistcli.models import own
 from mnistcli.models.registry import ModelEntry
 
@@ -91,7 +91,7 @@ class Group:
         if self.leads and make is not None:
             try:
                 told[0] = make()
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit, SetEnded) as error:
                 # What is no error of ours may have a type that other ranks can't unpickle.
                 told[1] = error if isinstance(error, MnistcliError) else ToldByFirst(repr(error))
                 fault = error

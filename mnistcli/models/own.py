@@ -16,6 +16,8 @@ from mnistcli.errors import MnistcliError, UsageError, is_of_the_machine, neares
 if TYPE_CHECKING:
     from mnistcli.models.registry import ModelEntry
 
+# A script's own main() may exit, and a signal is our own exception: this interrupt is the code's.
+_RAISED = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 _ENGINE = Path(__file__).parents[1] / "engine"
 
 
@@ -24,7 +26,7 @@ def load(factory: str) -> Callable[..., Any]:
     module_name, _, attribute = factory.rpartition(":")
     try:
         module = _import(module_name)
-    except (Exception, SystemExit) as error:  # a script's own main() may exit
+    except _RAISED as error:
         raise UsageError(
             f"can't import {module_name!r}: {words(error)}",
             where=spot(error, factory),
@@ -48,7 +50,7 @@ def faults(entry: ModelEntry, doing: str, *, hint: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except _RAISED as error:
         frames = traceback.extract_tb(error.__traceback__)
         ours = Path(frames[-1].filename).parent == _ENGINE
         if ours or isinstance(error, MnistcliError) or is_of_the_machine(error):

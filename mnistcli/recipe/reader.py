@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,14 @@ def load(
     typed, asked = read_settings(settings), options or {}
     _refuse_twice(typed, [*asked, *(["model"] if model is not None else [])])
     changes = [*typed, *asked.items()]
-    return change(values, changes if model is None else [*changes, ("model", model)], str(path))
+    changes += [("model", model)] if model is not None else []
+    of_the_file = copy.deepcopy(values)
+    try:
+        return change(values, changes, str(path))
+    except UsageError as error:
+        if error.where == str(path) and changes and _is_valid(of_the_file):
+            error.where = _given(settings)
+        raise
 
 
 def change(values: dict[str, Any], changes: Sequence[tuple[str, Any]], where: str) -> Recipe:
@@ -72,6 +80,19 @@ def validate(values: dict[str, Any], *, where: str) -> Recipe:
     except ValidationError as error:
         what = f"recipe: {explain(error, values)}"
     raise UsageError(what, where=where, hint="mnistcli train --model v3 --print-recipe")
+
+
+def _is_valid(values: dict[str, Any]) -> bool:
+    try:
+        Recipe.model_validate(values)
+    except ValidationError:
+        return False
+    return True
+
+
+def _given(settings: Sequence[str]) -> str:
+    """Return where a value came from that the recipe's file does not have."""
+    return f"--set {settings[0]}" if len(settings) == 1 else "--set" if settings else "the options"
 
 
 @functools.cache

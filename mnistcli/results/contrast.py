@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mnistcli.errors import ArtifactError
 from mnistcli.results.stats import (
     LEAST_RUNS,
     Difference,
@@ -132,4 +133,10 @@ def _marks(result: Row) -> list[bool] | None:
         return None
     from mnistcli.engine.evaluate import read_marks
 
-    return read_marks(path, result["last"]["correct"], result["last"]["total"])
+    try:
+        return read_marks(path, result["last"]["correct"], result["last"]["total"])
+    except ArtifactError as error:
+        error.hint = (
+            error.hint or "without that file the runs are compared, but not by McNemar's test"
+        )
+        raise

@@ -140,8 +140,8 @@ def _on_disk(reference: str) -> Found:
             continue
         try:
             inside = _folders([_run_of(path)] if path.suffix == ".pt" else [path])
-        except (OSError, NotReadable) as error:
-            fault = error if isinstance(error, NotReadable) else not_readable(error, path)
+        except (OSError, ArtifactError) as error:
+            fault = error if isinstance(error, ArtifactError) else not_readable(error, path)
             if named:
                 raise fault from error
             found.notices.append(f"skipped: {fault}")

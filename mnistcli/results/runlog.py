@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistcli.errors import ArtifactError, DivergedError, EnvironmentFault, UsageError
+from mnistcli.errors import ArtifactError, DivergedError, EnvironmentFault, SetEnded, UsageError
 from mnistcli.events import EpochFinished, EpochMetrics, Event, RunStarted
 from mnistcli.files import is_unfinished, write_atomically
 from mnistcli.results import lock
@@ -103,7 +103,7 @@ def without_trace(folder: Path, *, existed: bool) -> Iterator[None]:
         yield
     except DivergedError:
         raise
-    except Exception:
+    except (Exception, SetEnded):
         made = [path for path in folder.iterdir() if path.name != "set.json"]
         if was_empty and {path.name for path in made} <= _BEFORE_EPOCHS:
             for path in made:

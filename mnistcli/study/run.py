@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from mnistcli.engine import meeting
 from mnistcli.engine.ranks import Ranks
-from mnistcli.errors import DivergedError, Interrupted, SetError
+from mnistcli.errors import DivergedError, Interrupted, SetEnded, SetError
 from mnistcli.events import Notice, StudyMoved
 from mnistcli.results import runlog
 from mnistcli.results.lock import is_held, lock
-from mnistcli.runset import SetEnded, posting, stop_at_end, then
+from mnistcli.runset import posting, stop_at_end, then
 from mnistcli.setting import Outside
 from mnistcli.study import answer
 from mnistcli.study.book import Book, Row, Task, folder_of
