@@ -17,7 +17,7 @@ from mnistcli import recipe as recipes
 from mnistcli.cli.plan import Asked, resolve_recipe
 from mnistcli.data import mnist
 from mnistcli.data.augment import normalise, to_input
-from mnistcli.engine import runtime
+from mnistcli.engine import runtime, threads
 from mnistcli.engine.evaluate import Evaluation, score
 from mnistcli.engine.runtime import Request
 from mnistcli.errors import UsageError
@@ -191,7 +191,7 @@ def _run(
             if told is not None:
                 told(event)
 
-    with runtime.threads_kept(), view or nullcontext():
+    with threads.kept(), view or nullcontext():
         result = run_one(plan, Outside(emit, lambda: None))
     return TrainResult(tuple(history), Path(result["run"]), result, plan.entry.name)
 

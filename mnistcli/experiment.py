@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnistcli.engine import checkpoint, runtime, state
+from mnistcli.engine import checkpoint, runtime, state, threads
 from mnistcli.engine.evaluate import Evaluation, evaluate
 from mnistcli.engine.parallel import ToldByFirst
 from mnistcli.engine.run import Run
@@ -153,7 +153,7 @@ def _runtime(plan: Plan, saved: Saved, setting: Setting) -> Runtime:
         chosen = restored_runtime(plan, saved, setting.outside.emit)
     elif chosen.threads_reason is not None:
         setting.outside.emit(Notice(f"{chosen.threads_reason}; --threads N takes as many"))
-    runtime.use_threads(chosen)
+    threads.share(chosen)
     return chosen
 
 

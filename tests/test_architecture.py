@@ -91,7 +91,7 @@ def test_each_library_has_its_owner() -> None:
         ("torch.save", "engine/checkpoint.py"),
         ("torch.load", "engine/checkpoint.py"),
         ("torch.manual_seed", "engine/runtime.py"),
-        ("torch.set_num_threads", "engine/runtime.py"),
+        ("torch.set_num_threads", "engine/threads.py"),
         ("torch.rand", "data/"),
         ("torch.randn", ("data/", "bench/competent.py")),  # the rival draws for itself
         ("torch.randperm", ("data/", "bench/competent.py")),

@@ -19,7 +19,7 @@ from mnistcli.bench.measure import Bench, measure
 from mnistcli.data import mnist
 from mnistcli.engine import runtime
 from mnistcli.errors import EnvironmentFault
-from mnistcli.models.registry import MODELS
+from mnistcli.models.registry import MODELS, build
 from mnistcli.recipe import load
 
 
@@ -90,7 +90,7 @@ def test_the_users_pipeline_yields_its_batches_and_trains(dataset: mnist.Dataset
     again, _ = next(pil.batches(part, 32, workers=0))
     assert not torch.equal(images, again)
     chosen = runtime.decide(runtime.Request(device="cpu"))
-    assert pil.images_per_second(MODELS["v1"], part, chosen, steps=1, workers=0) > 0
+    assert pil.images_per_second(build(MODELS["v1"], {}), part, chosen, steps=1, workers=0) > 0
 
 
 def test_the_competent_loop_learns(dataset: mnist.Dataset) -> None:

@@ -160,7 +160,7 @@ def agree(seed: int, count: int) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(12), 46])  # 46 has a maximum of maxima
 def test_c_and_torch_agree_on_random_networks(seed: int) -> None:
     agree(seed, 100)
 

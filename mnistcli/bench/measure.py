@@ -16,10 +16,10 @@ from mnistcli.audit import audit
 from mnistcli.bench import limits
 from mnistcli.data import mnist
 from mnistcli.data.batches import steps_per_epoch, training_batches
-from mnistcli.engine import machine, runtime, state
+from mnistcli.engine import machine, state, threads
 from mnistcli.engine.evaluate import evaluate
 from mnistcli.engine.run import Run
-from mnistcli.engine.runtime import Runtime, all_threads, wait_for_device
+from mnistcli.engine.runtime import Runtime, wait_for_device
 from mnistcli.engine.scratch import temporary_folder
 from mnistcli.engine.step import Step
 from mnistcli.engine.train import train
@@ -72,7 +72,7 @@ class Bench:
 
     def steps(self, count: int, training: mnist.Labelled | None = None) -> dict[str, float]:
         """Train `count` batches; return the seconds of drawing an epoch, of input and of steps."""
-        runtime.use_threads(self.runtime)
+        threads.share(self.runtime)
         batches = training_batches(training or self.training, self.recipe, 1)
         spent = {"draw": 0.0, "input": 0.0, "step": 0.0}
         for step in range(count):
@@ -96,7 +96,7 @@ class Bench:
     def evaluation_seconds(self) -> float:
         """Return the seconds of one pass over the test set."""
         self.state.refresh_evaluated()
-        with all_threads(self.runtime):
+        with threads.all_of(self.runtime):
             return self._time(lambda: evaluate(self.state.evaluated, self.test))
 
     def bookkeeping_seconds(self) -> float:
@@ -202,7 +202,7 @@ def machine_limit(bench: Bench, step_seconds: float) -> dict[str, Any]:
 
     The share is floor / time of the steps: 1 would be every cycle a multiply-add.
     """
-    with all_threads(bench.runtime):
+    with threads.all_of(bench.runtime):
         gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
     mult_adds = audit(bench.entry, bench.recipe.model_args).mult_adds
     taught = bench.teacher_mult_adds

@@ -8,8 +8,8 @@ from typing import Literal
 
 from mnistcli.bench import competent, pil
 from mnistcli.bench.measure import Bench, Rival
-from mnistcli.engine import ranks
-from mnistcli.engine.runtime import all_threads, fastest_kernels, wait_for_device
+from mnistcli.engine import ranks, threads
+from mnistcli.engine.runtime import fastest_kernels, wait_for_device
 from mnistcli.models.registry import build
 
 Versus = Literal["baseline", "torch"]
@@ -27,7 +27,7 @@ def prepare(bench: Bench, *, name: Versus, compile: bool) -> Rival:
 
 def _baseline(bench: Bench) -> Rival:
     def speed(steps: int, workers: int) -> float:
-        with all_threads(bench.runtime):
+        with threads.all_of(bench.runtime):
             return pil.images_per_second(
                 build(bench.entry, bench.recipe.model_args), bench.training, bench.runtime,
                 steps=steps, workers=workers,
@@ -63,7 +63,7 @@ def _torch(bench: Bench, compile: bool) -> Rival:
 
 @fastest_kernels()
 def _seconds(bench: Bench, loop: competent.Loop, steps: int) -> float:
-    with all_threads(bench.runtime):
+    with threads.all_of(bench.runtime):
         wait_for_device(bench.runtime.torch_device)
         started = time.monotonic()
         loop(steps)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mnistcli.engine import machine, plain, program
+from mnistcli.engine import machine, plain, program, stages
 from mnistcli.engine.scratch import temporary_folder
 from mnistcli.engine.stages import Program, Unknown
 from mnistcli.errors import EnvironmentFault
@@ -177,7 +177,7 @@ class _Bound:
         self._holders = [m for m in self._modules if m._parameters or m._buffers]
         self._parts = list(tensors.values())
         self._seen = self._look(model)
-        words, numbers = _encode(read, tensors)
+        words, numbers = stages.encode(read, tensors)
         self._handle = kernels.lanes_create(
             (ctypes.c_int64 * len(words))(*words), (ctypes.c_double * len(numbers))(*numbers)
         )
@@ -241,27 +241,3 @@ class _Bound:
 
 def _addresses(values: list[int | None]) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * len(values))(*values)
-
-
-def _encode(read: Program, tensors: dict[str, Tensor]) -> tuple[list[int], list[float]]:
-    """Return a program as `lanes_create` reads it."""
-    place = {name: index for index, name in enumerate(read.tensors)} | {"": -1}
-    words, numbers = [len(read.maps), len(read.stages), len(read.tensors)], []
-    for m in read.maps:
-        words += [m.channels, m.height, m.width, m.activation, place[m.norm[0] if m.norm else ""]]
-        numbers += [m.eps, m.momentum]
-    for s in read.stages:
-        words += [s.kind, s.input, s.other, s.output, s.kernel, s.border, s.stride]
-        words += [place[s.weight], place[s.bias]]
-    for name in read.tensors:
-        words += _strides(tensors[name], read.matrices.get(name))
-    return words, numbers
-
-
-def _strides(tensor: Tensor, window: tuple[int, int] | None) -> list[int]:
-    """Return the steps of a weight's memory over outputs, inputs, rows and columns."""
-    strides = list(tensor.stride())
-    if window is not None:  # a linear layer's: [out, channels · height · width]
-        height, width = window
-        return [strides[0], height * width * strides[1], width * strides[1], strides[1]]
-    return strides + [0] * (4 - len(strides))

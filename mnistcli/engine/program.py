@@ -180,6 +180,15 @@ def _average(call: Call) -> None:
     call.write(AVERAGE, (height // size, width // size), channels, kernel=size)
 
 
+def _mean(call: Call) -> None:
+    pictures, channels, height, width = call.value.shape
+    given = call.get("dim")
+    places = {place % 4 for place in (given if isinstance(given, tuple | list) else (given,))}
+    require(places == {2, 3} and height == width and call.get("dtype") is None)
+    require(math.prod(call.output.shape) == pictures * channels)
+    call.write(AVERAGE, (1, 1), channels, kernel=height)
+
+
 def _flatten(call: Call) -> None:
     """Keep a value's map: a linear layer reads it in the order of channels, rows, columns."""
     pictures, *features = call.value.shape
@@ -236,6 +245,7 @@ _RULES: dict[str, tuple[Sequence[str], Callable[[Call], None]]] = {
     "max_pool2d": (_MAX, _max_pool),
     "avg_pool2d": (_MEAN, _average),
     "adaptive_avg_pool2d": (("input", "output_size"), _average),
+    "mean": (("input", "dim", "keepdim", "dtype"), _mean),
     "flatten": (("input", "start_dim", "end_dim"), _flatten),
     "view": (("input", "sizes"), _flatten),
     "reshape": (("input", "sizes"), _flatten),

@@ -1,6 +1,6 @@
 """Device, precision, compilation and threads: decided once at a run's start, then obeyed.
 
-Owns torch's global flags, the thread count and the global generator.
+Owns torch's other global flags and the global generator.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from mnistcli.data.order import stream_seed
-from mnistcli.engine import lanes, machine, ranks, threads
+from mnistcli.engine import choice, lanes, machine, ranks, threads
+from mnistcli.engine.choice import Precision
 from mnistcli.errors import EnvironmentFault, UsageError
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -91,12 +89,12 @@ def decide(request: Request) -> Runtime:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.set_float32_matmul_precision("highest")
-    device, reason = _choose_device(request.device)
+    device, reason = choice.device(request.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # streams and graphs belong to the current one
-    precision = _choose_precision(request.precision, device)
+    precision = choice.precision(request.precision, device)
     count, too_few = threads.choose(request.threads, device)
-    torch.set_num_threads(count)
+    threads.use(count)
     return Runtime(
         device=str(device),
         device_name=machine.device_name(device),
@@ -229,34 +227,6 @@ def changes(before: dict[str, Any], now: dict[str, Any], keys: Iterable[str]) ->
     return tuple(f"{k} {before.get(k)} → {now[k]}" for k in keys if before.get(k) != now[k])
 
 
-def use_threads(runtime: Runtime) -> None:
-    """Set the number of CPU threads of torch: one beside kernels that have threads of their own.
-
-    torch's spin for milliseconds after each operation, on the cores that the kernels need: with
-    both a step of v3 takes 38 ms, with one 25 (two cores).
-    """
-    own = runtime.compiled and runtime.device == "cpu"
-    torch.set_num_threads(1 if own else runtime.threads)
-
-
-@contextmanager
-def all_threads(runtime: Runtime) -> Iterator[None]:
-    """Let torch have all of a run's CPU threads, for evaluation."""
-    with threads_kept():
-        torch.set_num_threads(runtime.threads)
-        yield
-
-
-@contextmanager
-def threads_kept() -> Iterator[None]:
-    """Put torch's number of CPU threads back."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def wait_for_device(device: torch.device) -> None:
     """Return once the device has nothing left to do; for timing alone."""
     if device.type == "cuda":
@@ -288,35 +258,3 @@ def fastest_kernels() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.deterministic = True
-
-
-def _choose_device(asked: str) -> tuple[torch.device, str | None]:
-    kind, _, index = asked.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
-        raise UsageError(f"unknown device {asked!r}", hint="--device auto, cpu, cuda or cuda:N")
-    if kind == "cpu":
-        return torch.device("cpu"), None
-    local_rank = ranks.here().local_rank % max(1, torch.cuda.device_count())
-    device = torch.device("cuda", int(index or local_rank))
-    fault = machine.cuda_fault(device)
-    if fault is None:
-        return device, None
-    if kind == "cuda":
-        raise EnvironmentFault(f"{asked} can't be used: {fault}", hint="--device cpu")
-    return torch.device("cpu"), fault if Path("/proc/driver/nvidia/version").exists() else None
-
-
-def _choose_precision(asked: str, device: torch.device) -> Precision:
-    if device.type == "cuda":
-        native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        best: Precision = "bf16" if native_bf16 else "fp16"
-    else:
-        native_bf16 = machine.cpu_has_bf16()
-        best = "bf16" if native_bf16 else "fp32"
-    if asked == "auto":
-        return best
-    if asked == "fp16" and device.type == "cpu":
-        raise EnvironmentFault("fp16 is not supported on the CPU", hint="--precision bf16 or fp32")
-    if asked == "bf16" and not native_bf16:
-        raise EnvironmentFault(f"{device} has no native bf16", hint=f"--precision {best}")
-    return asked  # type: ignore[return-value]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from mnistcli.models.trace import Operation, Value
 
 CONVOLUTION, MAX_POOL, ADD, DEPTHWISE, AVERAGE = range(5)
@@ -130,3 +132,27 @@ def require(condition: bool) -> None:
     """Raise where an operation is not one that the kernels do."""
     if not condition:
         raise ValueError("not as the kernels do it")
+
+
+def encode(read: Program, tensors: dict[str, Tensor]) -> tuple[list[int], list[float]]:
+    """Return a program as `lanes_create` reads it."""
+    place = {name: index for index, name in enumerate(read.tensors)} | {"": -1}
+    words, numbers = [len(read.maps), len(read.stages), len(read.tensors)], []
+    for m in read.maps:
+        words += [m.channels, m.height, m.width, m.activation, place[m.norm[0] if m.norm else ""]]
+        numbers += [m.eps, m.momentum]
+    for s in read.stages:
+        words += [s.kind, s.input, s.other, s.output, s.kernel, s.border, s.stride]
+        words += [place[s.weight], place[s.bias]]
+    for name in read.tensors:
+        words += _strides(tensors[name], read.matrices.get(name))
+    return words, numbers
+
+
+def _strides(tensor: Tensor, window: tuple[int, int] | None) -> list[int]:
+    """Return the steps of a weight's memory over outputs, inputs, rows and columns."""
+    strides = list(tensor.stride())
+    if window is not None:  # a linear layer's: [out, channels · height · width]
+        height, width = window
+        return [strides[0], height * width * strides[1], width * strides[1], strides[1]]
+    return strides + [0] * (4 - len(strides))

@@ -1,14 +1,23 @@
-"""How many CPU threads a run takes: what it is granted, less what other processes use."""
+"""How many CPU threads a run takes: what it is granted, less what other processes use.
+
+Owns torch's thread count.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from mnistcli.engine import ranks
+
+if TYPE_CHECKING:
+    from mnistcli.engine.runtime import Runtime
 
 _OF_TORCH = torch.get_num_threads()  # its own choice: OMP_NUM_THREADS, or the cores
 _LOOK_SECONDS = 0.2  # at what other processes do: 20 ticks of /proc/stat
@@ -88,3 +97,36 @@ def _lines(path: Path) -> list[str]:
         return path.read_text().splitlines()
     except OSError:
         return []
+
+
+def use(count: int) -> None:
+    """Set the number of CPU threads of torch."""
+    torch.set_num_threads(count)
+
+
+def share(runtime: Runtime) -> None:
+    """Set the number of CPU threads of torch: one beside kernels that have threads of their own.
+
+    torch's spin for milliseconds after each operation, on the cores that the kernels need: with
+    both a step of v3 takes 38 ms, with one 25 (two cores).
+    """
+    own = runtime.compiled and runtime.device == "cpu"
+    torch.set_num_threads(1 if own else runtime.threads)
+
+
+@contextmanager
+def all_of(runtime: Runtime) -> Iterator[None]:
+    """Let torch have all of a run's CPU threads, for evaluation."""
+    with kept():
+        torch.set_num_threads(runtime.threads)
+        yield
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Put torch's number of CPU threads back."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from mnistcli.data.batches import steps_per_epoch, training_batches
-from mnistcli.engine import machine, runtime
+from mnistcli.engine import machine, runtime, threads
 from mnistcli.engine.evaluate import Evaluation, evaluate
 from mnistcli.engine.keep import is_over, keep_epoch
 from mnistcli.engine.optim import lr_at
@@ -39,7 +39,7 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
         lr = _train_epoch(run, state, epoch, step)
         trained = time.monotonic()
         state.refresh_evaluated()
-        with runtime.all_threads(run.runtime):
+        with threads.all_of(run.runtime):
             result = run.group.first(lambda: evaluate(state.evaluated, run.evaluation))
         seconds = (trained - started, time.monotonic() - trained)
         state.history.append(_metrics(run, state, step.sums, result, lr, seconds))

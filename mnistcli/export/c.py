@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def write_c(graph: Graph, about: str, integers: IntegerGraph | None = None) -> S
     text = Text(graph, plan(graph, first=0 if integers is None else 1), integers)
     functions = [layer_function(text, n) for n in range(len(graph.shapes))
                  if n or integers is None]  # fmt: skip
-    constants = list(_constants(text))
+    code = "\n".join([*functions, _predict(text)])  # a maximum of maxima needs no zero
+    constants = [one for one in _constants(text) if re.search(rf"\b{one.name}\b", code)]
     memory = list(_memory(text))
     taken = sum(array.bytes for array in memory)
     first = [array for array in constants if array.name.startswith(("weight", "bias"))]
@@ -65,7 +67,7 @@ def write_c(graph: Graph, about: str, integers: IntegerGraph | None = None) -> S
         "\n".join(f"static {array.head};" for array in memory) + "\n",
         _STATED.format(sizes=" + ".join(f"sizeof {a.name}" for a in memory), taken=taken),
         "static const uint8_t *picture;\n",
-        *text.functions.values(), *functions, _predict(text),
+        *text.functions.values(), code,
     ]  # fmt: skip
     return Source("\n".join(parts), sum(array.bytes for array in first), total, taken)
 
