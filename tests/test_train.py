@@ -19,7 +19,7 @@ from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.train import train
 from mnistcli.errors import DivergedError, Interrupted
 from mnistcli.events import BatchFinished, EpochFinished, Event, RunFinished
-from mnistcli.models.registry import MODELS
+from mnistcli.models.registry import MODELS, build
 from mnistcli.recipe import Recipe, load
 from mnistcli.results.goal import Limits
 from mnistcli.setting import Plan
@@ -137,10 +137,11 @@ def without_time(metrics: Any) -> dict[str, Any]:
 def test_a_compiled_run_resumes_bit_for_bit(part: mnist.Labelled, tmp_path: Path) -> None:
     """Row 19 of the fault matrix."""
     recipe = load("v1", settings=["epochs=2", "batch_size=64"])
-    chosen = runtime.decide(Request(device="cpu", threads=1))
+    request = Request(device="cpu", compile="on", threads=1)
     if (fault := runtime.compile_fault()) is not None:
         pytest.skip(fault)
-    chosen = runtime.choose_compile(chosen, "on", images_to_train=0)
+    model = build(MODELS["v1"], {})
+    chosen = runtime.choose_compile(runtime.decide(request), request, model, images_to_train=0)
     whole, _ = go(tmp_path / "whole", part, recipe, chosen=chosen)
     with pytest.raises(Interrupted):
         go(tmp_path / "part", part, recipe, chosen=chosen, stop_after=1)
@@ -266,13 +267,14 @@ def test_what_changed_since_a_run_was_saved_is_named(recipe: Recipe, tmp_path: P
 def test_another_compiler_is_named_and_an_unknown_one_is_not() -> None:
     if (fault := runtime.compile_fault()) is not None:
         pytest.skip(fault)
-    chosen = runtime.decide(Request(device="cpu", threads=1))
-    saved = runtime.choose_compile(chosen, "on", images_to_train=0).to_dict()
+    request, model = Request(device="cpu", compile="on", threads=1), build(MODELS["v1"], {})
+    chosen = runtime.choose_compile(runtime.decide(request), request, model, images_to_train=0)
+    saved = chosen.to_dict()
     assert saved["compiler"]
-    assert runtime.restore(saved, Request())[1] == ()
-    changed = runtime.restore(saved | {"compiler": "g++ 1.0"}, Request())[1]
+    assert runtime.restore(saved, Request(), model)[1] == ()
+    changed = runtime.restore(saved | {"compiler": "g++ 1.0"}, Request(), model)[1]
     assert changed == (f"compiler g++ 1.0 → {saved.pop('compiler')}",)
-    assert runtime.restore(saved, Request())[1] == ()
+    assert runtime.restore(saved, Request(), model)[1] == ()
 
 
 def test_python_and_numpy_draw_the_same_for_the_same_seed() -> None:
