@@ -16,7 +16,6 @@ from mnistcli.results.comparison import rows
 from mnistcli.results.gather import gather
 from mnistcli.results.goal import Limits
 from mnistcli.results.runlog import read_metrics
-from mnistcli.study.record import is_study, read_record
 from mnistcli.view.comparison import to_markdown
 from mnistcli.view.output import Output
 from mnistcli.view.page import to_page
@@ -120,6 +119,8 @@ def _written(
 ) -> tuple[str, int]:
     """Return the report in Markdown and how many rows it has, of a study or of networks and runs;
     its links are relative to where it is written."""
+    from mnistcli.study.record import is_study, read_record  # pydantic: help does without
+
     links = (out or Path("-")).absolute().parent
     if len(references) == 1 and is_study(Path(references[0])):
         record = read_record(Path(references[0]).absolute())

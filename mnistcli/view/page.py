@@ -7,8 +7,6 @@ import html
 import re
 from pathlib import Path
 
-from mnistcli.results import stored
-
 _MOST_BYTES = 8 * 2**20  # of a picture: ours have 0.1 MB
 _SOURCE = re.compile(r'<img src="([^"]*)"')
 _STYLE = """
@@ -57,6 +55,8 @@ def _inside(link: str, place: Path) -> str:
         ArtifactError: it can't be read, or is too large.
     """
     from urllib.parse import unquote
+
+    from mnistcli.results import stored  # pydantic, which --help does without
 
     path = place / unquote(html.unescape(link))
     data = base64.b64encode(stored.read_bytes(path, most_bytes=_MOST_BYTES)).decode()
