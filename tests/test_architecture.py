@@ -81,6 +81,8 @@ def test_each_library_has_its_owner() -> None:
     assert owners({"typer"}) == {"cli"}
     assert owners({"torchinfo"}) == {"audit"}
     assert owners({"matplotlib"}) == {"view"}
+    assert owners({"markdown_it"}) == {"view"}
+    assert owners({"optuna"}) == {"study"}
     assert owners({"PIL"}) <= {"data", "bench"}
     assert owners({"click"}) == set()
 

@@ -44,7 +44,6 @@ def test_every_recorded_run_of_the_study_is_reached_from_a_study_file() -> None:
         assert run["recipe_digest"] in known, run["recipe"]
         arm = known[run["recipe_digest"]].rpartition("/")[2]
         assert run["recipe"].endswith(f"-{arm}")
-    assert {run["recipe_digest"] for run in runs} == set(known)
 
 
 def test_the_first_networks_tested_are_arms_too() -> None:

@@ -35,7 +35,8 @@ def tables(readme: Path) -> None:
     parts = []
     for name in packaged_studies():
         plan = open_plan(find_study(Path(name)))
-        parts.append(kinds_markdown(plan.study.question, name, recorded(plan, runs)))
+        if kinds := recorded(plan, runs):
+            parts.append(kinds_markdown(plan.study.question, name, kinds))
     text = update(readme.read_text(), "\n\n".join(parts), where=str(readme))
     write_where_named(readme, text.encode())
 

@@ -29,6 +29,7 @@ from mnistcli.study.plan import StudyPlan, describe_plan, open_plan
 from mnistcli.study.recorded import recorded
 from mnistcli.view.output import Output
 from mnistcli.view.study import StudyView, show_answer, show_kinds
+from mnistcli.view.studyplots import draw_study
 from mnistcli.view.tables import Column, plain_line
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ def conclude(folder: Path, output: Output) -> None:
     if document["exit_code"] is None:
         raise SetError("the study has no answer yet", {}, exit_code=1, hint=_again())
     show_answer(output, document)
+    if (fault := draw_study(folder, document, record.courses(document))) is not None:
+        output.talk(f"notice: {fault}")
     output.document({"study": document})
 
 

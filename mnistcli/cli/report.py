@@ -18,7 +18,9 @@ from mnistcli.results.goal import Limits
 from mnistcli.results.runlog import read_metrics
 from mnistcli.view.comparison import to_markdown
 from mnistcli.view.output import Output
+from mnistcli.view.page import to_page
 from mnistcli.view.report import to_report, update
+from mnistcli.view.studyreport import study_markdown
 
 _EXAMPLES = """
 **Examples**
@@ -69,6 +71,17 @@ def report(
             readable=False,
         ),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE.html",
+            help="Write the report as one HTML page too, its pictures inside.",
+            show_default="not written",
+            callback=options.at_home,
+            readable=False,
+        ),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     progress: options.ProgressMode = "auto",
@@ -78,31 +91,56 @@ def report(
     if out is not None and readme is not None:
         raise UsageError("--out and --update exclude each other")
     output = Output("report", json, quiet, progress)
-    for option, path in (("--out", out), ("--update", readme), ("--svg", svg)):
+    for option, path in (
+        ("--out", out), ("--update", readme), ("--svg", svg), ("--html", page),
+    ):  # fmt: skip
         output.leave_stdout_to(option, path)
-    found = gather(references or [])
+    text, count = _written(references or [], out, readme, svg, output)
+    if page is not None:
+        inside, _ = _written(references or [], page, None, None, output)
+        write_where_named(page, to_page(inside, page.absolute().parent).encode())
+        output.talk(f"notice: written {page}")
+    place = out or readme
+    if place is None and page is None:
+        output.product(text)
+    elif place is None:
+        place = page
+    else:
+        whole = text if readme is not None else text.rstrip("\n") + "\n"
+        write_where_named(place, whole.encode())
+        output.talk(f"notice: written {place}")
+    if place is not None or quiet:
+        output.result(f"result report={place or '-'} rows={count}")
+    output.document({"markdown": text, "out": None if place is None else str(place)})
+
+
+def _written(
+    references: list[str], out: Path | None, readme: Path | None, svg: Path | None, output: Output
+) -> tuple[str, int]:
+    """Return the report in Markdown and how many rows it has, of a study or of networks and runs;
+    its links are relative to where it is written."""
+    from mnistcli.study.record import is_study, read_record  # pydantic: help does without
+
+    links = (out or Path("-")).absolute().parent
+    if len(references) == 1 and is_study(Path(references[0])):
+        record = read_record(Path(references[0]).absolute())
+        if readme is not None or svg is not None:
+            raise UsageError("--update and --svg are of networks and runs", hint="--out, --html")
+        if record["exit_code"] != 0:
+            hint = "start its line again"
+            raise UsageError("the study has no answer yet", where=references[0], hint=hint)
+        return study_markdown(record, links), len(record["answer"]["arms"])
+    found = gather(references)
     table = rows(found.results, unfinished=found.unfinished)
     for notice in found.notices:
         output.talk(f"notice: {notice}")
     if svg is not None:
         write_where_named(svg, _terminal(found.results).encode())
         output.talk(f"notice: written {svg}")
-    if readme is not None:
-        shown = to_markdown(table, found.unfinished, difference=False)
-        text = update(_read(readme), shown, where=str(readme))
-    else:
-        place_of_links = (out or Path("-")).absolute().parent
-        text = to_report(table, found.unfinished, place_of_links)
-    place = out or readme
-    if place is None:
-        output.product(text)
-    else:
-        whole = text if readme is not None else text.rstrip("\n") + "\n"
-        write_where_named(place, whole.encode())
-        output.talk(f"notice: written {place}")
-    if place is not None or quiet:
-        output.result(f"result report={place or '-'} rows={len(table)}")
-    output.document({"markdown": text, "out": None if place is None else str(place)})
+    if readme is None:
+        return to_report(table, found.unfinished, links), len(table)
+    shown = to_markdown(table, found.unfinished, difference=False)
+    return update(_read(readme), shown, where=str(readme)), len(table)
 
 
 def _terminal(results: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mnistcli.errors import ArtifactError, UsageError
-from mnistcli.results import result, runlog, stored
+from mnistcli.results import report, result, runlog, stored
 from mnistcli.study import book
 from mnistcli.study.registration import claims, registrations
 
@@ -39,6 +39,20 @@ def read_record(folder: Path) -> dict[str, Any]:
         "claims": claims(found, arms),
         "decisions": decisions(folder),
     }
+
+
+def courses(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return each arm's accuracies by epoch, mean, least and most, over the runs of its last stage.
+
+    Raises:
+        ArtifactError: a run has lost its result.
+    """
+    last = {row["arm"]: row["stage"] for row in document["rows"] if row["exit_code"] == 0}
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for row in document["rows"]:
+        if row["exit_code"] == 0 and row["stage"] == last[row["arm"]]:
+            runs.setdefault(row["arm"], []).append(stored.of_folder(Path(row["run"])))
+    return {arm: report.course(found) for arm, found in runs.items()}
 
 
 def decisions(folder: Path) -> list[dict[str, Any]]:

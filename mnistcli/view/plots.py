@@ -92,7 +92,7 @@ def curves(history: Sequence[EpochMetrics], title: str, target: str) -> bytes:
         best.epoch, errors[best.epoch - 1], "o", color=_MARK, fillstyle="none", markersize=9,
         label=f"best {percent(best.accuracy)} (picked on {split})",
     )  # fmt: skip
-    _spread(accuracy)
+    spread(accuracy)
     _line(loss, epochs, [m.train_loss for m in history], "train")
     _line(loss, epochs, [m.eval_loss for m in history], split)
     loss.set_yscale("log")
@@ -187,7 +187,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _spread(axes: Axes) -> None:
+def spread(axes: Axes) -> None:
     """Turn an axis of errors in percent into one of accuracies."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mnistcli.view.study import COLUMNS, sentences, to_rows
 from mnistcli.view.studyplan import points
+from mnistcli.view.studyplots import NAMES
 from mnistcli.view.tables import Column, markdown
 from mnistcli.view.text import escaped
 
@@ -28,14 +31,18 @@ def kinds_markdown(question: str, name: str, kinds: Sequence[dict[str, Any]]) ->
     return "\n\n".join(parts)
 
 
-def study_markdown(record: dict[str, Any]) -> str:
-    """Return the write-up of a study that has been answered: target, result, analysis."""
+def study_markdown(record: dict[str, Any], place: Path) -> str:
+    """Return the write-up of a study that has been answered: target, result, analysis.
+
+    Links to its pictures are relative to the folder `place`.
+    """
     parts = [
         "# " + escaped(record["question"]),
         "## Target",
         _target(record),
         "## Result",
         *(part for table in record["stages"] for part in _stage(table, record["stages"])),
+        *_pictures(Path(record["folder"]), place),
         "## Analysis",
         "\n".join(f"- {escaped(one)}" for one in sentences(record)),
         "## How it was planned",
@@ -49,8 +56,13 @@ def _target(record: dict[str, Any]) -> str:
     changes = ", ".join(f"`{escaped(arm)}`" for arm in last["arms"] if arm != last["base"])
     return (
         f"Is one of {changes} better than `{escaped(last['base'])}` by {points(last['detect'], 2)} "
-        "points or more, on the 10,000 pictures held out of the training set?"
+        "points or more, on pictures held out of the training set?"
     )
+
+
+def _pictures(folder: Path, place: Path) -> list[str]:
+    drawn = [folder / name for name in NAMES if (folder / name).is_file()]
+    return [f"![{path.stem}](<{os.path.relpath(path, place)}>)" for path in drawn]
 
 
 def _stage(table: Sequence[dict[str, Any]], stages: Sequence[Any]) -> list[str]:
