@@ -102,12 +102,19 @@ READ: dict[str, Forward] = {
     "a skip": lambda net, x: (y := net.first(x)) + net.second(y),
     "a skip after an activation": lambda net, x: (y := net.first(x).relu()) + net.second(y),
     "a skip in place": lambda net, x: net.second(y := net.first(x)).add_(y),
+    "a mean": lambda net, x: net.first(x).relu().mean((-1, 2)),
+    "a mean that keeps its form": lambda net, x: torch.mean(net.first(x), [2, 3], keepdim=True),
     "another flatten": lambda net, x: net.first(x).reshape(x.size(0), -1).relu(),
 }
 REFUSED: dict[str, tuple[str, Forward]] = {
     "sigmoid": ("torch.sigmoid", lambda net, x: torch.sigmoid(net.first(x))),
     "gelu": ("torch.nn.functional.gelu", lambda net, x: F.gelu(net.first(x))),
-    "a mean": ("torch.Tensor.mean", lambda net, x: net.first(x).mean((2, 3))),
+    "a mean of rows": ("mean as it", lambda net, x: net.first(x).mean(2)),
+    "a mean of channels": ("mean as it", lambda net, x: net.first(x).mean((1, 2))),
+    "a mean of all": ("mean as it", lambda net, x: net.first(x).mean().expand(len(x), 1)),
+    "a mean of the flattened": ("as it", lambda net, x: net.first(x).flatten(2).mean(2)),
+    "a mean in double": ("mean as it", lambda net, x: net.first(x).mean(
+        (2, 3), dtype=float).float()),
     "a product": ("torch.Tensor.mul", lambda net, x: net.first(x) * net.scale),
     "a concatenation": ("torch.cat", lambda net, x: torch.cat([net.first(x)] * 2)),
     "a detour": ("torch.Tensor.detach", lambda net, x: net.first(x).detach()),

@@ -53,6 +53,7 @@ STRAIGHT = {
     "two loops": "for one in self.layers: x = one(x)\nfor one in self.layers: x = one(x)\nreturn x",
     "an item": "y: Tensor = self.layers[0](self.a(x)); return self.layers[1](y)",
     "a sum in place": "y = self.a(x); y += self.b(y); return torch.add(y, x)",
+    "a mean": "return self.a(x).mean((2, 3))",
     "every second": "return self.a(x) + x[:, :, ::2, ::2]",
     "a file's constant": "return F.dropout(x, P)",
     "a class's constant": "return F.max_pool2d(x, self.scale, stride=self.scale)",

@@ -22,7 +22,9 @@ _LAYERS = (
     nn.ModuleList, nn.ModuleDict,
 )  # fmt: skip
 # What the kernels may do, as functions of torch and as methods of what one of these gave.
-_METHODS = {"add", "add_", "flatten", "hardswish", "relu", "relu_", "reshape", "size", "view"}
+_METHODS = {
+    "add", "add_", "flatten", "hardswish", "mean", "relu", "relu_", "reshape", "size", "view",
+}  # fmt: skip
 _CALLS = _METHODS | {
     "adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "conv2d", "dropout", "dropout2d", "linear",
     "max_pool2d",
