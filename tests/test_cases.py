@@ -40,11 +40,16 @@ def test_a_network_trains_the_same_with_and_without_kernels(
         run = tmp_path / compiled
         words = [f"{NETS}:{name}", "--set", SGD, "--compile", compiled, "--out", str(run)]
         done = cli(*line, *words)
+        if compiled == "on" and "error: can't compile: " in done.stderr:  # left to torch, and said
+            assert done.returncode == 2
+            assert not run.exists()
+            continue
         assert done.returncode == 0, done.stderr
         bound = checkpoint.most_bytes(own=True)
         trained.append(checkpoint.read(run / "last.pt", most_bytes=bound)["weights"])
     for key, weights in trained[0].items():
-        assert torch.allclose(weights, trained[1][key], atol=1e-5), key
+        assert torch.allclose(weights, trained[-1][key], atol=1e-5), key
+    assert len(trained) == 2 or name not in ("plain", "frozen_norms", "wide")
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -570,9 +570,12 @@ class Network {
           *row = in.row(c, y)[x] + other.row(c, y * stage.stride)[x * stage.stride];
         } else {
           *row = V{};
-          for (int64_t i = 0; i < k; i++)
+          for (int64_t i = 0; i < k; i++) {
+            V line{};  // rows apart: the rounding of 49 or 576 numbers in turn is four times as large
             for (int64_t j = 0; j < k; j++)
-              *row += in.row(c, y * k + i)[x * k + j] * place_weight(stage, c, i, j);
+              line += in.row(c, y * k + i)[x * k + j] * place_weight(stage, c, i, j);
+            *row += line;
+          }
         }
       }
   }
