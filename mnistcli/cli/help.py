@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
 from mnistcli.view import help as view
+from mnistcli.view import output
 
 
 class Command(TyperCommand):
     """A command whose page shows its options in panels."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the page."""
-        formatter.write(_page(self, ctx, []))
+        """Write the page past the formatter, which on an ascii stdout would turn to utf-8."""
+        output.write(sys.stdout, _page(self, ctx, []))
 
 
 class Group(TyperGroup):
@@ -24,7 +26,7 @@ class Group(TyperGroup):
         """Write the page."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         rows = [(name, _first(one.help or "")) for name, one in commands if one is not None]
-        formatter.write(_page(self, ctx, [view.Panel("Commands", rows)]))
+        output.write(sys.stdout, _page(self, ctx, [view.Panel("Commands", rows)]))
 
 
 def _page(command: Command | Group, ctx: Any, more: list[view.Panel]) -> str:

@@ -25,14 +25,12 @@ from mnistcli.cli.plan import (
 from mnistcli.cli.sink import Log, sink
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.events import Event, RunStarted
 from mnistcli.models.registry import resolve
 from mnistcli.results.goal import judge_result
 from mnistcli.view.output import Output
-from mnistcli.view.run import live_or_plain
-from mnistcli.view.verdict import show_result
 
 if TYPE_CHECKING:
+    from mnistcli.events import Event
     from mnistcli.setting import Plan
 
 _RUN = "Run folder"
@@ -195,6 +193,9 @@ def train(
 
 def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: list[str]) -> None:
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
+    from mnistcli.events import RunStarted
+    from mnistcli.view.run import live_or_plain
+    from mnistcli.view.verdict import show_result
     from mnistcli.experiment import run_one
     from mnistcli.setting import Outside
 

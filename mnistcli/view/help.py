@@ -47,7 +47,7 @@ def page(usage: str, sentences: str, panels: Iterable[Panel], epilog: str, look:
     parts = [f" Usage: {usage}", _paragraphs(sentences, look)]
     parts += [_box(panel, look) for panel in panels if panel.rows]
     parts.append(_paragraphs(epilog, look))
-    return "\n" + "\n\n".join(part for part in parts if part) + "\n\n"
+    return "\n" + "\n\n".join(part for part in parts if part)
 
 
 def _paragraphs(text: str, look: Style) -> str:
