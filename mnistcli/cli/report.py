@@ -117,10 +117,10 @@ def _written(
     from mnistcli.files import write_where_named
     from mnistcli.results.comparison import rows
     from mnistcli.results.gather import gather
+    from mnistcli.study.record import is_study, read_record  # pydantic: help does without
     from mnistcli.view.comparison import to_markdown
     from mnistcli.view.report import to_report, update
     from mnistcli.view.studyreport import study_markdown
-    from mnistcli.study.record import is_study, read_record  # pydantic: help does without
 
     links = (out or Path("-")).absolute().parent
     if len(references) == 1 and is_study(Path(references[0])):
