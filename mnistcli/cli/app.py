@@ -40,6 +40,7 @@ from mnistcli.cli import (  # noqa: E402
     summary,
     train,
 )
+from mnistcli.cli.help import Command, Group  # noqa: E402
 from mnistcli.cli.plan import resume_command  # noqa: E402
 
 _EXIT_CODES = """
@@ -65,7 +66,8 @@ app = typer.Typer(
     name="mnistcli",
     epilog=_EXAMPLES,
     help="Train, audit, evaluate and compare very small MNIST networks." + "\n\n" + _EXIT_CODES,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
+    cls=Group,
     no_args_is_help=True,
     context_settings={"help_option_names": list(_HELP)},
 )
@@ -74,6 +76,7 @@ for module in (
 ):  # fmt: skip
     module.register(app)
 for registered in app.registered_commands:
+    registered.cls = Command
     if registered.callback is not None:
         registered.callback = view.alone_on_stdout(registered.callback)
 

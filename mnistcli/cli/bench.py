@@ -10,9 +10,6 @@ import typer
 from mnistcli import recipe as recipes
 from mnistcli.cli import options
 from mnistcli.models.registry import MODELS, ModelEntry, resolve
-from mnistcli.results.comparison import machine
-from mnistcli.results.result import code_path, environment
-from mnistcli.view.bench import show_bench
 from mnistcli.view.output import Output
 
 if TYPE_CHECKING:
@@ -105,6 +102,8 @@ def bench(
     traceback: options.Traceback = False,
 ) -> None:
     """Measure training and evaluation speed, and where an epoch's time goes."""
+    from mnistcli.view.bench import show_bench
+
     name = recipe or (model if model in MODELS else "v3")
     asked = recipes.load(name, model=model)
     entry = resolve(asked.model)
@@ -156,6 +155,8 @@ def _open(entry: ModelEntry, recipe: Recipe, request: Request) -> Bench:
 def _origin(recipe: str, chosen: Runtime) -> dict[str, Any]:
     """Return what was timed, and where: commit, code path and machine."""
     from mnistcli.engine import ranks, state
+    from mnistcli.results.comparison import machine
+    from mnistcli.results.result import code_path, environment
 
     where: dict[str, Any] = {
         "recipe": recipe,

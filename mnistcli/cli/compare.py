@@ -14,18 +14,13 @@ import typer
 from mnistcli import recipe as recipes
 from mnistcli.cli import options, signals
 from mnistcli.cli.plan import Asked, parse_seeds, resolve_recipe
-from mnistcli.cli.sink import sink
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.files import write_where_named
 from mnistcli.models.registry import COMPARED, known_names, resolve
-from mnistcli.results.comparison import rows
-from mnistcli.results.gather import Found, gather
 from mnistcli.results.goal import Limits
-from mnistcli.view.comparison import show_comparison
 from mnistcli.view.output import Output
-from mnistcli.view.run import live_or_plain
 
 if TYPE_CHECKING:
+    from mnistcli.results.gather import Found
     from mnistcli.results.unfinished import Unfinished
     from mnistcli.setting import Plan
 
@@ -108,6 +103,11 @@ def compare(
     traceback: options.Traceback = False,
 ) -> None:
     """Compare networks and runs: mean of last epochs, intervals, and what can't be told apart."""
+    from mnistcli.files import write_where_named
+    from mnistcli.results.comparison import rows
+    from mnistcli.results.gather import Found
+    from mnistcli.view.comparison import show_comparison
+
     if not train and (seeds is not None or epochs is not None):
         raise UsageError("--seeds and --epochs say what to train", hint="add --train")
     output = Output("compare", json, quiet, progress)
@@ -142,6 +142,8 @@ class Wanted:
 
 def collect(references: Sequence[str], wanted: Wanted | None) -> Found:
     """Return the results that the references mean; where wanted, networks are trained first."""
+    from mnistcli.results.gather import Found, gather
+
     if wanted is None:
         return gather(references)
     results: list[dict[str, Any]] = []
@@ -166,6 +168,9 @@ def _is_trainable(reference: str) -> bool:
 
 def _trained(reference: str, wanted: Wanted) -> list[dict[str, Any]]:
     """Complete one network's seeds; a stop names the line that goes on, which is the same."""
+    from mnistcli.cli.sink import sink
+    from mnistcli.view.run import live_or_plain
+
     plan = _plan(reference, wanted)
     from mnistcli.missing import complete
     from mnistcli.setting import Outside

@@ -9,7 +9,6 @@ import typer
 
 from mnistcli.cli import options
 from mnistcli.errors import EnvironmentFault, UsageError, nearest
-from mnistcli.view.doctor import show_findings, terminal
 from mnistcli.view.output import Output
 
 REQUIRABLE = ("cuda", "bf16", "fp16", "compiler", "data", "disk")
@@ -48,6 +47,8 @@ def doctor(
     traceback: options.Traceback = False,
 ) -> None:
     """Check devices, compiler, data, disk and terminal; for bug reports."""
+    from mnistcli.view.doctor import show_findings, terminal
+
     for name in require:
         if name not in REQUIRABLE:
             hint = nearest(name, REQUIRABLE)

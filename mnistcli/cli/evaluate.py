@@ -8,9 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from mnistcli.cli import options
-from mnistcli.files import write_where_named
-from mnistcli.results import runlog
-from mnistcli.view.evaluation import predictions_csv, show_evaluation
 from mnistcli.view.output import Output
 
 _EXAMPLES = """
@@ -73,6 +70,10 @@ def evaluate(
     traceback: options.Traceback = False,
 ) -> None:
     """Evaluate trained weights: accuracy with its interval, classes, confusion, gates."""
+    from mnistcli.files import write_where_named
+    from mnistcli.results import runlog
+    from mnistcli.view.evaluation import predictions_csv, show_evaluation
+
     options.check_gates(require)
     output = Output("evaluate", json, quiet, progress)
     output.leave_stdout_to("--predictions", predictions)

@@ -9,9 +9,7 @@ import typer
 
 from mnistcli.cli import options
 from mnistcli.errors import GateError, UsageError
-from mnistcli.files import write_where_named
 from mnistcli.models.registry import file_name
-from mnistcli.view.export import show_export
 from mnistcli.view.output import Output
 
 _EXAMPLES = """
@@ -82,6 +80,9 @@ def export(
     traceback: options.Traceback = False,
 ) -> None:
     """Write a trained network as ONNX, pt2 or C, and check it on every picture of the test set."""
+    from mnistcli.files import write_where_named
+    from mnistcli.view.export import show_export
+
     options.check_gates(require, known=("same",))
     if raw_input and to not in ("onnx", "pt2"):
         raise UsageError(f"--raw-input is for onnx and pt2: {to} takes grey levels always")

@@ -14,7 +14,6 @@ from mnistcli import recipe as recipes
 from mnistcli.errors import GateError, UsageError, nearest
 from mnistcli.models.registry import MODELS, known_names
 from mnistcli.results.goal import GATES, Check, Limits, failures
-from mnistcli.results.runlog import run_folders
 from mnistcli.view.output import Output
 
 Progress = Literal["auto", "live", "plain", "none"]
@@ -48,6 +47,8 @@ def complete_recipes(incomplete: str) -> list[str]:
 
 def complete_runs(incomplete: str) -> list[str]:
     """Offer of the run folders below ./checkpoints the latest that fit."""
+    from mnistcli.results.runlog import run_folders
+
     folders = [run for model in Path("checkpoints").glob("*/") for run in run_folders(model)]
     runs = sorted(map(str, folders))
     return completion(reversed(runs))(incomplete)[:_MOST_RUNS]

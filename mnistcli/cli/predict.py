@@ -10,7 +10,6 @@ import typer
 from mnistcli.cli import options
 from mnistcli.errors import ArtifactError
 from mnistcli.view.output import Output
-from mnistcli.view.prediction import printable, show_predictions
 
 _EXAMPLES = """
 **Examples**
@@ -51,6 +50,7 @@ def predict(
     from mnistcli.assessment import predict_files
     from mnistcli.engine import runtime
     from mnistcli.trained import open_trained
+    from mnistcli.view.prediction import show_predictions
 
     chosen = runtime.decide(runtime.Request(device, "fp32", "off", threads))
     trained = open_trained(checkpoint, model, chosen)
@@ -71,6 +71,8 @@ def predict(
 
 def _joined(faults: list[ArtifactError], asked: int, report: dict[str, Any]) -> ArtifactError:
     """Return one error that names every unread file; its report has what the others showed."""
+    from mnistcli.view.prediction import printable
+
     first = faults[0]
     named = [(printable(fault.where), printable(fault.what)) for fault in faults]
     if len(faults) > 1:

@@ -11,16 +11,8 @@ import typer
 from mnistcli import recipe as recipes
 from mnistcli.cli import options
 from mnistcli.errors import ArtifactError, NotReadable, UsageError
-from mnistcli.files import write_where_named
-from mnistcli.results.comparison import rows
-from mnistcli.results.gather import gather
 from mnistcli.results.goal import Limits
-from mnistcli.results.runlog import read_metrics
-from mnistcli.view.comparison import to_markdown
 from mnistcli.view.output import Output
-from mnistcli.view.page import to_page
-from mnistcli.view.report import to_report, update
-from mnistcli.view.studyreport import study_markdown
 
 _EXAMPLES = """
 **Examples**
@@ -88,6 +80,9 @@ def report(
     traceback: options.Traceback = False,
 ) -> None:
     """Write up target, result and analysis of each model in Markdown, from its records or runs."""
+    from mnistcli.files import write_where_named
+    from mnistcli.view.page import to_page
+
     if out is not None and readme is not None:
         raise UsageError("--out and --update exclude each other")
     output = Output("report", json, quiet, progress)
@@ -119,7 +114,13 @@ def _written(
 ) -> tuple[str, int]:
     """Return the report in Markdown and how many rows it has, of a study or of networks and runs;
     its links are relative to where it is written."""
+    from mnistcli.files import write_where_named
+    from mnistcli.results.comparison import rows
+    from mnistcli.results.gather import gather
     from mnistcli.study.record import is_study, read_record  # pydantic: help does without
+    from mnistcli.view.comparison import to_markdown
+    from mnistcli.view.report import to_report, update
+    from mnistcli.view.studyreport import study_markdown
 
     links = (out or Path("-")).absolute().parent
     if len(references) == 1 and is_study(Path(references[0])):
@@ -145,6 +146,8 @@ def _written(
 
 def _terminal(results: list[dict[str, Any]]) -> str:
     """Return the terminal of the one run that is meant, with its own folder's figures."""
+    from mnistcli.results.runlog import read_metrics
+
     if len(results) != 1 or "run" not in results[0]:
         raise UsageError("--svg draws one run", hint="name its folder: mnistcli report RUN --svg F")
     from mnistcli.view.replay import terminal_svg

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
-
-import typer
 
 from mnistcli import sinks
-from mnistcli.cli import options, signals
+from mnistcli.cli import signals
 from mnistcli.events import (
     BatchFinished,
     Emit,
@@ -20,18 +17,6 @@ from mnistcli.events import (
 )
 from mnistcli.results.runlog import record
 from mnistcli.view.run import draw_run
-
-Log = Annotated[
-    list[str],
-    typer.Option(
-        "--log",
-        metavar="NAME",
-        help="Tell this log as well: tensorboard, or an entry point of mnistcli.sinks. Repeatable.",
-        autocompletion=lambda incomplete: options.completion(sinks.names())(incomplete),
-        show_default="none",
-        rich_help_panel="Run folder",
-    ),
-]
 
 
 def sink(view: Emit | None, *, plots: bool, quiet: bool = False, logs: Sequence[str] = ()) -> Emit:

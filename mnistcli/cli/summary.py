@@ -16,7 +16,6 @@ from mnistcli.errors import UsageError
 from mnistcli.files import write_where_named
 from mnistcli.models.registry import COMPARED, resolve
 from mnistcli.results.goal import Check, judge_parameters
-from mnistcli.view.audit import show_audits
 from mnistcli.view.output import Output
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ def summary(
     traceback: options.Traceback = False,
 ) -> None:
     """Count a network's parameters and mult-adds layer by layer, and judge its budget."""
+    from mnistcli.view.audit import show_audits
+
     options.check_gates(require, known=("params",))
     if augmented is not None and len(models or []) != 1:
         raise UsageError("--augmented draws one network's recipe", hint="name one MODEL")

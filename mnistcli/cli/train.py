@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mnistcli import recipe as recipes
-from mnistcli import sinks
 from mnistcli.cli import options, processes, signals
 from mnistcli.cli import recipe_options as given
 from mnistcli.cli.plan import (
@@ -22,17 +21,14 @@ from mnistcli.cli.plan import (
     resolve_recipe,
     resume_command,
 )
-from mnistcli.cli.sink import Log, sink
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
-from mnistcli.events import Event, RunStarted
 from mnistcli.models.registry import resolve
 from mnistcli.results.goal import judge_result
 from mnistcli.view.output import Output
-from mnistcli.view.run import live_or_plain
-from mnistcli.view.verdict import show_result
 
 if TYPE_CHECKING:
+    from mnistcli.events import Event
     from mnistcli.setting import Plan
 
 _RUN = "Run folder"
@@ -55,6 +51,12 @@ DIR/set.json.
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
     app.command("train", epilog=_EXAMPLES)(train)
+
+
+def _complete_logs(incomplete: str) -> list[str]:
+    from mnistcli import sinks
+
+    return options.completion(sinks.names())(incomplete)
 
 
 def train(
@@ -114,7 +116,18 @@ def train(
         ),
     ] = False,
     plots: options.Plots = True,
-    log: Log = [],  # noqa: B006
+    log: Annotated[
+        list[str],
+        typer.Option(
+            "--log",
+            metavar="NAME",
+            help="Tell this log as well: tensorboard, or an entry point of mnistcli.sinks. "
+            "Repeatable.",
+            autocompletion=_complete_logs,
+            show_default="none",
+            rich_help_panel=_RUN,
+        ),
+    ] = [],  # noqa: B006
     dry_run: options.DryRun = False,
     jobs: processes.Jobs = None,
     max_restarts: processes.MaxRestarts = None,
@@ -134,6 +147,8 @@ def train(
     traceback: options.Traceback = False,
 ) -> None:
     """Train a network and judge it against the goal."""
+    from mnistcli import sinks
+
     options.check_gates(require)
     sinks.check(log)
     limits = options.limits(max_params, max_epochs, target)
@@ -195,8 +210,12 @@ def train(
 
 def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: list[str]) -> None:
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
+    from mnistcli.cli.sink import sink
+    from mnistcli.events import RunStarted
     from mnistcli.experiment import run_one
     from mnistcli.setting import Outside
+    from mnistcli.view.run import live_or_plain
+    from mnistcli.view.verdict import show_result
 
     folders: list[str] = []
     view = live_or_plain(output)

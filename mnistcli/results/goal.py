@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from mnistcli.results.stats import wilson
-
 GATES = ("params", "epochs", "accuracy", "last3", "goal")
 
 
@@ -60,6 +58,8 @@ def judge(
 
     `epochs` None or fewer than three counts leave the gates that need them undecided.
     """
+    from mnistcli.results.stats import wilson
+
     checks = [judge_parameters(parameters, limits), judge_epochs(epochs, limits)]
     last, target = counts[-1], limits.target
     met = above(*last, target)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mnistcli import __version__, files, streams
 from mnistcli.errors import EnvironmentFault, UsageError
-from mnistcli.results.runlog import to_json
 from mnistcli.view.text import escaped, escaped_json, new_console
 
 if TYPE_CHECKING:
@@ -80,6 +79,8 @@ class Output:
 
     def document(self, payload: dict[str, Any], *, ok: bool = True) -> None:
         """Write the one JSON document, where it was asked for."""
+        from mnistcli.results.runlog import to_json
+
         if self.json:
             head = {"schema": SCHEMA, "command": self.command, "ok": ok, "version": __version__}
             write(stdout(), escaped_json(to_json(head | payload)))
