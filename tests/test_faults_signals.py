@@ -20,7 +20,7 @@ from conftest import Runs, document, spawn
 from forkserver import Child
 
 from mnistcli.cli import signals
-from mnistcli.engine import checkpoint, fused
+from mnistcli.engine import checkpoint, lanes
 
 # Where the child waits for the signal, and how many epochs are saved by then (and after it).
 PHASES = {
@@ -97,7 +97,7 @@ def names_of(pids: set[int]) -> set[str]:
 def test_row_3_sigterm_ends_a_compilation_and_the_compilers(
     tiny_data: Path, tmp_path: Path
 ) -> None:
-    if isinstance(fault := fused.compile_kernels(), str):
+    if isinstance(fault := lanes.compile_kernels(), str):
         pytest.skip(fault)
     words = [
         "train",

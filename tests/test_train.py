@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 import torch
+from conftest import network
 
 from mnistcli import setting
 from mnistcli.data import mnist
@@ -134,18 +136,29 @@ def without_time(metrics: Any) -> dict[str, Any]:
     return {key: value for key, value in vars(metrics).items() if key not in timed}
 
 
-def test_a_compiled_run_resumes_bit_for_bit(part: mnist.Labelled, tmp_path: Path) -> None:
-    """Row 19 of the fault matrix."""
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_a_compiled_run_resumes_bit_for_bit(
+    precision: str, part: mnist.Labelled, tmp_path: Path
+) -> None:
+    """Row 19 of the fault matrix; the kernels multiply in bf16 where they can."""
     recipe = load("v1", settings=["epochs=2", "batch_size=64"])
-    chosen = runtime.decide(Request(device="cpu", threads=1))
-    if (fault := runtime.compile_fault()) is not None:
-        pytest.skip(fault)
-    chosen = runtime.choose_compile(chosen, "on", images_to_train=0)
+    chosen = compiled(precision)
     whole, _ = go(tmp_path / "whole", part, recipe, chosen=chosen)
     with pytest.raises(Interrupted):
         go(tmp_path / "part", part, recipe, chosen=chosen, stop_after=1)
     resumed, _ = go(tmp_path / "part", part, recipe, chosen=chosen, resume=True)
     assert weights_hash(resumed) == weights_hash(whole)
+    with_two, _ = go(tmp_path / "two", part, recipe, chosen=replace(chosen, threads=2))
+    assert weights_hash(with_two) == weights_hash(whole)
+
+
+def compiled(precision: str = "auto") -> Runtime:
+    """Return the CPU with kernels, or skip the test where they can't be had."""
+    request = Request(device="cpu", precision=precision, compile="on", threads=1)
+    if (fault := runtime.compile_fault()) is not None:
+        pytest.skip(fault)
+    here = runtime.decide(request)
+    return runtime.choose_compile(here, request, network("v1"), images_to_train=0)
 
 
 def test_the_same_seed_repeats_and_another_differs(
@@ -264,15 +277,12 @@ def test_what_changed_since_a_run_was_saved_is_named(recipe: Recipe, tmp_path: P
 
 
 def test_another_compiler_is_named_and_an_unknown_one_is_not() -> None:
-    if (fault := runtime.compile_fault()) is not None:
-        pytest.skip(fault)
-    chosen = runtime.decide(Request(device="cpu", threads=1))
-    saved = runtime.choose_compile(chosen, "on", images_to_train=0).to_dict()
+    saved, net = compiled().to_dict(), network("v1")
     assert saved["compiler"]
-    assert runtime.restore(saved, Request())[1] == ()
-    changed = runtime.restore(saved | {"compiler": "g++ 1.0"}, Request())[1]
+    assert runtime.restore(saved, Request(), net)[1] == ()
+    changed = runtime.restore(saved | {"compiler": "g++ 1.0"}, Request(), net)[1]
     assert changed == (f"compiler g++ 1.0 → {saved.pop('compiler')}",)
-    assert runtime.restore(saved, Request())[1] == ()
+    assert runtime.restore(saved, Request(), net)[1] == ()
 
 
 def test_python_and_numpy_draw_the_same_for_the_same_seed() -> None:
