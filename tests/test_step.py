@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from conftest import network
 
 from mnistcli.data import mnist
 from mnistcli.data.batches import training_batches
@@ -132,9 +132,8 @@ def test_what_a_graph_reads_stays_where_it_is_and_is_what_an_eager_step_is_told(
 def test_on_cuda_a_step_is_recorded_where_every_step_does_the_same(
     asked: str, kind: dict[str, bool], compiled: bool, reason: str | None
 ) -> None:
-    chosen = runtime.choose_compile(
-        ON_CUDA, Request(compile=asked), nn.Linear(1, 1), images_to_train=100, **kind
-    )
+    request, net = Request(compile=asked), network("v3")
+    chosen = runtime.choose_compile(ON_CUDA, request, net, images_to_train=100, **kind)
     assert chosen.compiled == compiled
     assert (reason or "") in (chosen.compile_reason or "")
     assert (chosen.compile_reason is None) == (reason is None)
@@ -143,7 +142,7 @@ def test_on_cuda_a_step_is_recorded_where_every_step_does_the_same(
 def test_ranks_that_share_a_run_are_not_told_to_record() -> None:
     with pytest.raises(UsageError, match="share a run"):
         runtime.choose_compile(
-            ON_CUDA, Request(compile="on"), nn.Linear(1, 1), images_to_train=100, shared=True
+            ON_CUDA, Request(compile="on"), network("v3"), images_to_train=100, shared=True
         )
 
 
@@ -155,7 +154,7 @@ def test_a_run_that_moves_from_cpu_to_cuda_is_judged_anew(
 ) -> None:
     monkeypatch.setattr(runtime, "decide", lambda request: ON_CUDA)
     saved = replace(ON_CUDA, device="cpu", device_name="a CPU", compiled=True).to_dict()
-    chosen, unlike = runtime.restore(saved, Request(), nn.Linear(1, 1), **kind)
+    chosen, unlike = runtime.restore(saved, Request(), network("v3"), **kind)
     assert chosen.compiled == compiled
     assert unlike[:2] == ("device cpu → cuda", "device_name a CPU → a GPU")
 

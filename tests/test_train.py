@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 import torch
+from conftest import network
 
 from mnistcli import setting
 from mnistcli.data import mnist
@@ -19,7 +21,7 @@ from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.train import train
 from mnistcli.errors import DivergedError, Interrupted
 from mnistcli.events import BatchFinished, EpochFinished, Event, RunFinished
-from mnistcli.models.registry import MODELS, build
+from mnistcli.models.registry import MODELS
 from mnistcli.recipe import Recipe, load
 from mnistcli.results.goal import Limits
 from mnistcli.setting import Plan
@@ -134,19 +136,29 @@ def without_time(metrics: Any) -> dict[str, Any]:
     return {key: value for key, value in vars(metrics).items() if key not in timed}
 
 
-def test_a_compiled_run_resumes_bit_for_bit(part: mnist.Labelled, tmp_path: Path) -> None:
-    """Row 19 of the fault matrix."""
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_a_compiled_run_resumes_bit_for_bit(
+    precision: str, part: mnist.Labelled, tmp_path: Path
+) -> None:
+    """Row 19 of the fault matrix; the kernels multiply in bf16 where they can."""
     recipe = load("v1", settings=["epochs=2", "batch_size=64"])
-    request = Request(device="cpu", compile="on", threads=1)
-    if (fault := runtime.compile_fault()) is not None:
-        pytest.skip(fault)
-    model = build(MODELS["v1"], {})
-    chosen = runtime.choose_compile(runtime.decide(request), request, model, images_to_train=0)
+    chosen = compiled(precision)
     whole, _ = go(tmp_path / "whole", part, recipe, chosen=chosen)
     with pytest.raises(Interrupted):
         go(tmp_path / "part", part, recipe, chosen=chosen, stop_after=1)
     resumed, _ = go(tmp_path / "part", part, recipe, chosen=chosen, resume=True)
     assert weights_hash(resumed) == weights_hash(whole)
+    with_two, _ = go(tmp_path / "two", part, recipe, chosen=replace(chosen, threads=2))
+    assert weights_hash(with_two) == weights_hash(whole)
+
+
+def compiled(precision: str = "auto") -> Runtime:
+    """Return the CPU with kernels, or skip the test where they can't be had."""
+    request = Request(device="cpu", precision=precision, compile="on", threads=1)
+    if (fault := runtime.compile_fault()) is not None:
+        pytest.skip(fault)
+    here = runtime.decide(request)
+    return runtime.choose_compile(here, request, network("v1"), images_to_train=0)
 
 
 def test_the_same_seed_repeats_and_another_differs(
@@ -265,16 +277,12 @@ def test_what_changed_since_a_run_was_saved_is_named(recipe: Recipe, tmp_path: P
 
 
 def test_another_compiler_is_named_and_an_unknown_one_is_not() -> None:
-    if (fault := runtime.compile_fault()) is not None:
-        pytest.skip(fault)
-    request, model = Request(device="cpu", compile="on", threads=1), build(MODELS["v1"], {})
-    chosen = runtime.choose_compile(runtime.decide(request), request, model, images_to_train=0)
-    saved = chosen.to_dict()
+    saved, net = compiled().to_dict(), network("v1")
     assert saved["compiler"]
-    assert runtime.restore(saved, Request(), model)[1] == ()
-    changed = runtime.restore(saved | {"compiler": "g++ 1.0"}, Request(), model)[1]
+    assert runtime.restore(saved, Request(), net)[1] == ()
+    changed = runtime.restore(saved | {"compiler": "g++ 1.0"}, Request(), net)[1]
     assert changed == (f"compiler g++ 1.0 → {saved.pop('compiler')}",)
-    assert runtime.restore(saved, Request(), model)[1] == ()
+    assert runtime.restore(saved, Request(), net)[1] == ()
 
 
 def test_python_and_numpy_draw_the_same_for_the_same_seed() -> None:

@@ -205,7 +205,8 @@ def restore(
     except (EnvironmentFault, UsageError):
         if request.compile == "on":
             raise
-        if request.precision == "auto" and runtime.device == "cpu":
+        native = saved["precision"] != "bf16" or machine.cpu_has_bf16()
+        if request.precision == "auto" and runtime.device == "cpu" and native:
             runtime = replace(runtime, precision=saved["precision"])
     keys = ["device", "device_name", "precision", "teacher_precision", "compiled", "threads"]
     before, now = ({**r, "device": r["device"].split(":")[0]} for r in (saved, runtime.to_dict()))
