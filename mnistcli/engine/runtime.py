@@ -219,8 +219,7 @@ def _saved_precision(saved: dict[str, Any]) -> str:
     """Return the precision to ask for: that of a saved run, or where kernels choose it, auto."""
     chosen = saved["compiled"] and saved["device"] == "cpu"
     alike = saved["precision"] == "fp32" and saved.get("teacher_precision") is None
-    precision: str = "auto" if chosen and not alike else saved["precision"]
-    return precision
+    return "auto" if chosen and not alike else str(saved["precision"])
 
 
 def changes(before: dict[str, Any], now: dict[str, Any], keys: Iterable[str]) -> tuple[str, ...]:
