@@ -22,13 +22,13 @@ from mnistcli.engine.evaluate import Evaluation, score
 from mnistcli.engine.runtime import Request
 from mnistcli.errors import UsageError
 from mnistcli.events import Emit, EpochMetrics, Event
-from mnistcli.experiment import run_one
 from mnistcli.export.int8 import integer_logits
 from mnistcli.models.registry import MODELS, ModelEntry, resolve
 from mnistcli.results.goal import Limits
 from mnistcli.results.runlog import record
-from mnistcli.setting import Outside, Plan
-from mnistcli.trained import Trained, logits_of, open_trained
+from mnistcli.runs.plan import Outside, Plan
+from mnistcli.runs.single import run_one
+from mnistcli.runs.trained import Trained, logits_of, open_trained
 from mnistcli.view.output import Output
 from mnistcli.view.run import live_or_plain
 

@@ -18,7 +18,7 @@ from mnistcli.export.int8 import integer_logits
 from mnistcli.results.confusion import confusion, per_class, worst_pairs
 from mnistcli.results.goal import Check, Limits, judge
 from mnistcli.results.result import accuracy_dict, follows_test, goal
-from mnistcli.trained import Trained, logits_of
+from mnistcli.runs.trained import Trained, logits_of
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def checkpoints() -> tuple[Mutate, Probe]:
     from mnistcli.engine import checkpoint, runtime, state
     from mnistcli.models.registry import MODELS
     from mnistcli.recipe import validate
-    from mnistcli.trained import open_trained
+    from mnistcli.runs.trained import open_trained
 
     chosen = runtime.decide(runtime.Request("cpu", "fp32", "off", 1))
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,21 +19,24 @@ LAYERS = (
     {"models", "data"},
     {"engine"},
     {"audit", "diagnosis", "results", "bench"},
-    {"trained"},
-    {"export"},
-    {"assessment"},
-    {"teacher"},
-    {"setting"},
-    {"setfolder"},
-    {"experiment", "ledger", "outcome", "rehearsal", "view"},
-    {"runset"},
-    {"missing", "study"},
+    {"runs"},
+    {"export", "view"},
+    {"assessment", "study"},
     {"cli", "__main__", "api", "__init__"},
+)
+# The same within a run's life.
+RUNS = (
+    {"resume", "trained"},
+    {"plan"},
+    {"set_folder", "outcome"},
+    {"single", "ledger", "dry_run"},
+    {"sets"},
+    {"missing"},
 )
 
 
-def layer(part: str) -> int:
-    return next(index for index, names in enumerate(LAYERS) if part in names)
+def layer(part: str, layers: Sequence[set[str]] = LAYERS) -> int:
+    return next(index for index, names in enumerate(layers) if part in names)
 
 
 def part_of(path: Path) -> str:
@@ -69,6 +72,14 @@ def test_imports_point_down(path: Path) -> None:
         head, *rest = name.split(".")
         if head == "mnistcli" and rest and rest[0] != "__version__":
             assert layer(rest[0]) <= layer(part_of(path)), f"{path.name} imports {name}"
+
+
+def test_a_run_s_life_is_told_in_one_direction() -> None:
+    for path in sorted((PACKAGE / "runs").glob("[!_]*.py")):
+        for name in imports(path):
+            if name.startswith("mnistcli.runs."):
+                below = layer(name.split(".")[2], RUNS)
+                assert below < layer(path.stem, RUNS), f"{path.name} imports {name}"
 
 
 def test_there_are_sources_to_check() -> None:
@@ -112,7 +123,7 @@ def test_processes_meet_in_one_module_and_are_launched_by_another() -> None:
         for path in SOURCES
         if any(name.startswith("torch.distributed") for name in imports(path))
     }
-    of_types = {"runset.py", "ledger.py", "study/run.py"}
+    of_types = {"runs/sets.py", "runs/ledger.py", "study/run.py"}
     assert users == {"engine/parallel.py", "engine/meeting.py", "cli/elastic.py"} | of_types
 
 

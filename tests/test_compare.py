@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import Cli, document, spawn
 
-from mnistcli import missing
 from mnistcli.results.comparison import MNIST_DIGEST
 from mnistcli.results.literature import POINTS
+from mnistcli.runs import missing
 
 ROOT = Path(__file__).parents[1]
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from mnistcli import files
-from mnistcli.missing import _of_one_kind
 from mnistcli.models.registry import COMPARED
 from mnistcli.results.comparison import rows
 from mnistcli.results.gather import gather
 from mnistcli.results.stats import paired, welch
+from mnistcli.runs.missing import _of_one_kind
 from mnistcli.view.comparison import _cut, notes
 
 Result = dict[str, Any]

@@ -20,7 +20,7 @@ from mnistcli.errors import ArtifactError
 from mnistcli.files import packaged
 from mnistcli.recipe import Recipe, load
 from mnistcli.results.gather import published
-from mnistcli.teacher import open_teacher
+from mnistcli.runs.trained import open_teacher
 
 LINE = ["train", "--model", "v3", "--epochs", "2", "--batch-size", "32", "--threads", "1"]
 

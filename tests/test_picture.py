@@ -39,7 +39,7 @@ from mnistcli.data.picture import MAX_PIXELS, read_picture
 from mnistcli.engine import runtime
 from mnistcli.engine.evaluate import read
 from mnistcli.errors import ArtifactError
-from mnistcli.trained import open_trained
+from mnistcli.runs.trained import open_trained
 
 COUNT, MOST_WRONG = 8, 1
 

@@ -20,8 +20,8 @@ from mnistcli.recipe import load
 from mnistcli.results import runlog
 from mnistcli.results.goal import Limits
 from mnistcli.results.lock import lock
-from mnistcli.runset import attempt
-from mnistcli.setting import Outside, Plan, prepare
+from mnistcli.runs.plan import Outside, Plan, prepare
+from mnistcli.runs.sets import attempt
 from mnistcli.view.output import Output
 from mnistcli.view.runset import SetView
 

@@ -11,12 +11,12 @@ import torch.distributed as dist
 from conftest import Cli, document, plant_sentinels, spawn
 from forkserver import Server
 
-from mnistcli import ledger
 from mnistcli.engine import meeting
 from mnistcli.events import Event, RowAdded
 from mnistcli.results import runlog, setlog
 from mnistcli.results.goal import Limits
-from mnistcli.setting import Outside, Plan
+from mnistcli.runs import ledger
+from mnistcli.runs.plan import Outside, Plan
 
 # Of seeds 2 to 4 the middle one diverges; two networks end the process, heard by Python or not.
 NETS = """

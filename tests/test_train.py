@@ -13,7 +13,6 @@ import pytest
 import torch
 from conftest import network
 
-from mnistcli import setting
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, runtime, state
 from mnistcli.engine.run import Run
@@ -24,7 +23,8 @@ from mnistcli.events import BatchFinished, EpochFinished, Event, RunFinished
 from mnistcli.models.registry import MODELS
 from mnistcli.recipe import Recipe, load
 from mnistcli.results.goal import Limits
-from mnistcli.setting import Plan
+from mnistcli.runs import plan as plans
+from mnistcli.runs.plan import Plan
 
 HASHES = dict.fromkeys(mnist.FILES, "0" * 64)
 
@@ -271,7 +271,7 @@ def test_what_changed_since_a_run_was_saved_is_named(recipe: Recipe, tmp_path: P
     saved = {"runtime": chosen.to_dict(), "versions": versions}
     plan = Plan(MODELS["v3"], recipe, "v3", (), (0,), None, tmp_path, "auto", Limits(), Request())
     notices = list[Any]()
-    setting.restored_runtime(plan, saved, notices.append)
+    plans.restored_runtime(plan, saved, notices.append)
     (notice,) = notices
     assert notice.text.endswith(f"uninterrupted run: torch 2.10.0 → {torch.__version__}")
 

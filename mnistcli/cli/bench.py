@@ -139,7 +139,7 @@ def _open(entry: ModelEntry, recipe: Recipe, request: Request) -> Bench:
     from mnistcli.data import mnist
     from mnistcli.engine import runtime
     from mnistcli.models.registry import build
-    from mnistcli.teacher import open_teacher
+    from mnistcli.runs.trained import open_teacher
 
     dataset = mnist.load()
     images = recipe.epochs * len(dataset.train.labels)

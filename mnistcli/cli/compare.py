@@ -22,7 +22,7 @@ from mnistcli.view.output import Output
 if TYPE_CHECKING:
     from mnistcli.results.gather import Found
     from mnistcli.results.unfinished import Unfinished
-    from mnistcli.setting import Plan
+    from mnistcli.runs.plan import Plan
 
 _TRAINING = "Training"
 _EXAMPLES = """
@@ -172,8 +172,8 @@ def _trained(reference: str, wanted: Wanted) -> list[dict[str, Any]]:
     from mnistcli.view.run import live_or_plain
 
     plan = _plan(reference, wanted)
-    from mnistcli.missing import complete
-    from mnistcli.setting import Outside
+    from mnistcli.runs.missing import complete
+    from mnistcli.runs.plan import Outside
 
     output = wanted.output  # in a pipe the table alone is the product, and epochs are talk
     view = live_or_plain(output if output.live else replace(output, json=True))
@@ -204,7 +204,7 @@ def _plan(reference: str, wanted: Wanted) -> Plan:
     numbers = parse_seeds(wanted.seeds, recipe, alone=True)
     name, differing = recipes.describe(recipe)
     from mnistcli.engine.runtime import Request
-    from mnistcli.setting import Plan
+    from mnistcli.runs.plan import Plan
 
     return Plan(
         entry=resolve(recipe.model), recipe=recipe, recipe_name=name, changes=differing,

@@ -80,7 +80,7 @@ def evaluate(
     from mnistcli.assessment import assess
     from mnistcli.data import mnist
     from mnistcli.engine import runtime
-    from mnistcli.trained import open_trained
+    from mnistcli.runs.trained import open_trained
 
     chosen = runtime.decide(runtime.Request(device, "fp32", "off", threads))
     trained = open_trained(checkpoint, model, chosen)

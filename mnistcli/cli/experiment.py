@@ -133,7 +133,7 @@ def conclude(folder: Path, output: Output) -> None:
 
 def _run_here(plan: StudyPlan, terms: Terms, output: Output) -> None:
     from mnistcli.engine.ranks import Ranks
-    from mnistcli.setting import Outside
+    from mnistcli.runs.plan import Outside
     from mnistcli.study.run import run_study
 
     view = StudyView(output)
@@ -150,7 +150,7 @@ def _run_here(plan: StudyPlan, terms: Terms, output: Output) -> None:
 
 def _run_rank(plan: StudyPlan, terms: Terms, output: Output) -> None:
     """Do one rank's part; the first one shows the study, and concludes where no parent does."""
-    from mnistcli.setting import Outside
+    from mnistcli.runs.plan import Outside
     from mnistcli.study.run import run_study
 
     place = ranks.here()
@@ -186,7 +186,7 @@ def _quiet_sink() -> Any:
 
 def _launch(plan: StudyPlan, terms: Terms, output: Output, max_restarts: int | None) -> None:
     """Start this command line once more as ranks, and conclude when they are done."""
-    from mnistcli.setting import Outside
+    from mnistcli.runs.plan import Outside
     from mnistcli.study.run import begin
 
     words, name = list(sys.argv[1:]), elastic.launch_name()

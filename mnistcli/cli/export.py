@@ -91,7 +91,7 @@ def export(
     from mnistcli.data import mnist
     from mnistcli.engine import runtime
     from mnistcli.export import formats
-    from mnistcli.trained import open_trained
+    from mnistcli.runs.trained import open_trained
 
     trained = open_trained(checkpoint, model, runtime.decide(runtime.Request("cpu", "fp32", "off")))
     dataset = mnist.load(data_dir)

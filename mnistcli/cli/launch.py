@@ -25,7 +25,7 @@ from mnistcli.view.run import live_or_plain
 from mnistcli.view.runset import SetView, show_set
 
 if TYPE_CHECKING:
-    from mnistcli.setting import Plan
+    from mnistcli.runs.plan import Plan
 
 _AGAIN = "start the same line again with --resume auto"
 
@@ -35,8 +35,8 @@ def run_rank(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] = (
 
     What the set's own exit code tells ends no rank by it: the launcher would start all again.
     """
-    from mnistcli.runset import run_set
-    from mnistcli.setting import Outside
+    from mnistcli.runs.plan import Outside
+    from mnistcli.runs.sets import run_set
 
     place = ranks.here()
     view = _view(plan, output) if place.leads else None
@@ -66,8 +66,8 @@ def _view(plan: Plan, output: Output) -> Any:
 
 def run_in_turn(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] = ()) -> None:
     """Train a set's runs one after the other in this process, and conclude."""
-    from mnistcli.runset import run_set
-    from mnistcli.setting import Outside
+    from mnistcli.runs.plan import Outside
+    from mnistcli.runs.sets import run_set
 
     folders: list[str] = []
     view = live_or_plain(output)
@@ -152,8 +152,8 @@ def _begin(plan: Plan, name: str) -> Path:
 
     Returns the set's folder.
     """
-    from mnistcli.setfolder import open_set, placed
-    from mnistcli.setting import Outside, prepare
+    from mnistcli.runs.plan import Outside, prepare
+    from mnistcli.runs.set_folder import open_set, placed
 
     setting = prepare(plan, Outside(lambda event: None, signals.flag))
     plan = placed(plan, setting)

@@ -49,7 +49,7 @@ def predict(
     """Read your own pictures of digits: each as the network sees it, and its three best guesses."""
     from mnistcli.assessment import predict_files
     from mnistcli.engine import runtime
-    from mnistcli.trained import open_trained
+    from mnistcli.runs.trained import open_trained
     from mnistcli.view.prediction import show_predictions
 
     chosen = runtime.decide(runtime.Request(device, "fp32", "off", threads))

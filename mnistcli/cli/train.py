@@ -29,7 +29,7 @@ from mnistcli.view.output import Output
 
 if TYPE_CHECKING:
     from mnistcli.events import Event
-    from mnistcli.setting import Plan
+    from mnistcli.runs.plan import Plan
 
 _RUN = "Run folder"
 _EXAMPLES = """
@@ -174,7 +174,7 @@ def train(
         output.document({"recipe": resolved.model_dump()})
         return
     from mnistcli.engine.runtime import Request
-    from mnistcli.setting import Plan
+    from mnistcli.runs.plan import Plan
 
     if isinstance(asked.resume, Path) and (out is not None or len(numbers) > 1):
         raise UsageError("--resume PATH continues one run in its own folder", hint="--resume auto")
@@ -189,7 +189,7 @@ def train(
     if dry_run and (jobs is not None or ranks.launched()):
         raise UsageError("--dry-run looks at one process", hint="leave out --jobs and torchrun")
     if dry_run:
-        from mnistcli.cli.rehearsal import rehearse
+        from mnistcli.cli.dry_run import rehearse
 
         rehearse(plan, output, require)
     elif ranks.launched():
@@ -212,8 +212,8 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: l
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
     from mnistcli.cli.sink import sink
     from mnistcli.events import RunStarted
-    from mnistcli.experiment import run_one
-    from mnistcli.setting import Outside
+    from mnistcli.runs.plan import Outside
+    from mnistcli.runs.single import run_one
     from mnistcli.view.run import live_or_plain
     from mnistcli.view.verdict import show_result
 

@@ -15,7 +15,7 @@ from mnistcli.export.building import Building, Unknown
 from mnistcli.export.graph import Graph
 from mnistcli.export.layers import RULES
 from mnistcli.models.trace import Operation, Value, is_torch_layer, leaves, trace
-from mnistcli.trained import Trained
+from mnistcli.runs.trained import Trained
 
 
 def fold(trained: Trained) -> Graph:

@@ -16,7 +16,7 @@ from mnistcli.export.c import write_c
 from mnistcli.export.check import Answers
 from mnistcli.export.fold import fold
 from mnistcli.export.int8 import in_integers
-from mnistcli.trained import Trained
+from mnistcli.runs.trained import Trained
 
 Format = Literal["onnx", "pt2", "c", "c-int8"]
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "pt2": ".pt2", "c": ".c", "c-int8": "-int8.c"}

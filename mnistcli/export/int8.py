@@ -9,7 +9,7 @@ from mnistcli.data import mnist
 from mnistcli.export.fold import fold
 from mnistcli.export.integer import LOGIT_BITS, IntegerGraph, run_integers
 from mnistcli.export.quantise import quantise
-from mnistcli.trained import Trained
+from mnistcli.runs.trained import Trained
 
 CALIBRATED_ON = 512  # training pictures, the first ones
 _BATCH = 125

@@ -19,7 +19,7 @@ from mnistcli.data.augment import MEAN, STD, normalise, to_input
 from mnistcli.errors import EnvironmentFault
 from mnistcli.export.check import Answers
 from mnistcli.models import own
-from mnistcli.trained import Trained
+from mnistcli.runs.trained import Trained
 
 OPSET = 18
 _TIMED = 200  # pictures, one at a time; in processor time, so that neighbours do not count

@@ -11,8 +11,8 @@ from mnistcli.engine.runtime import Request
 from mnistcli.events import Event, Notice
 from mnistcli.models.registry import resolve
 from mnistcli.results.goal import Limits
-from mnistcli.runset import attempt, emitting
-from mnistcli.setting import Outside, Plan, Setting, prepare
+from mnistcli.runs.plan import Outside, Plan, Setting, prepare
+from mnistcli.runs.sets import attempt, emitting
 from mnistcli.study.book import Row, Task, folder_of, recipe_of
 from mnistcli.study.plan import StudyPlan
 

@@ -19,8 +19,8 @@ from mnistcli.errors import DivergedError, Interrupted, SetEnded, SetError
 from mnistcli.events import Notice, StudyMoved
 from mnistcli.results import runlog
 from mnistcli.results.lock import is_held, lock
-from mnistcli.runset import posting, stop_at_end, then
-from mnistcli.setting import Outside
+from mnistcli.runs.plan import Outside
+from mnistcli.runs.sets import posting, stop_at_end, then
 from mnistcli.study import answer
 from mnistcli.study.book import Book, Row, Task, folder_of
 from mnistcli.study.crew import Crew, Terms, check_arms, once

@@ -18,13 +18,13 @@ from mnistcli.errors import ArtifactError, DivergedError, UsageError
 from mnistcli.events import EpochMetrics, Notice, RunKept, RunStarted
 from mnistcli.models import identity, own
 from mnistcli.models.registry import build
-from mnistcli.outcome import believed, recorded, write_result
 from mnistcli.results import goal, result, runlog, sessions
 from mnistcli.results.lock import lock
 from mnistcli.results.report import PICTURES
-from mnistcli.results.resume import TEACHER, Saved, locate, open_run
 from mnistcli.results.sessions import Session
-from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
+from mnistcli.runs.outcome import believed, recorded, write_result
+from mnistcli.runs.plan import Outside, Plan, Setting, prepare, restored_runtime
+from mnistcli.runs.resume import TEACHER, Saved, locate, open_run
 
 
 def run_one(plan: Plan, outside: Outside) -> dict[str, Any]:

@@ -26,13 +26,13 @@ from mnistcli.errors import (
     UsageError,
 )
 from mnistcli.events import Emit, Event, RunKept
-from mnistcli.experiment import follow, run_seed
-from mnistcli.ledger import Ledger
 from mnistcli.results import runlog, setlog
 from mnistcli.results.lock import lock
 from mnistcli.results.setlog import Row
-from mnistcli.setfolder import open_set, placed
-from mnistcli.setting import Outside, Plan, Setting, prepare
+from mnistcli.runs.ledger import Ledger
+from mnistcli.runs.plan import Outside, Plan, Setting, prepare
+from mnistcli.runs.set_folder import open_set, placed
+from mnistcli.runs.single import follow, run_seed
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]

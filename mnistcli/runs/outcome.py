@@ -18,7 +18,7 @@ from mnistcli.errors import ArtifactError, NotReadable
 from mnistcli.events import EpochMetrics, RunRecorded
 from mnistcli.results import result, runlog, stored
 from mnistcli.results.confusion import confusion
-from mnistcli.setting import Plan
+from mnistcli.runs.plan import Plan
 
 
 def believed(plan: Plan, folder: Path, saved: dict[str, Any]) -> dict[str, Any] | None:

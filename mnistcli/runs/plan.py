@@ -19,9 +19,8 @@ from mnistcli.models.identity import describe
 from mnistcli.models.registry import ModelEntry, build
 from mnistcli.recipe import Recipe
 from mnistcli.results.goal import Limits
-from mnistcli.results.resume import TEACHER, Basis, Resume
-from mnistcli.teacher import open_teacher
-from mnistcli.trained import Trained
+from mnistcli.runs.resume import TEACHER, Basis, Resume
+from mnistcli.runs.trained import Trained, open_teacher
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any
 from mnistcli.engine.ranks import Ranks
 from mnistcli.errors import BusyError, DivergedError, SetError
 from mnistcli.events import Notice
-from mnistcli.experiment import run_one
 from mnistcli.models.registry import file_name
 from mnistcli.results import setlog
 from mnistcli.results.comparison import MNIST_DIGEST, device_kind
 from mnistcli.results.gather import published
-from mnistcli.runset import run_set
-from mnistcli.setting import Outside, Plan
+from mnistcli.runs.plan import Outside, Plan
+from mnistcli.runs.sets import run_set
+from mnistcli.runs.single import run_one
 
 
 def complete(plan: Plan, outside: Outside) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ from mnistcli.data.batches import steps_per_epoch
 from mnistcli.errors import EnvironmentFault
 from mnistcli.events import Emit
 from mnistcli.results.goal import Check, judge_epochs, judge_parameters
-from mnistcli.results.resume import foresee, new_folder, peek
-from mnistcli.setfolder import foreseen, label
-from mnistcli.setting import Outside, Plan, Setting, prepare, restored_runtime
+from mnistcli.runs.plan import Outside, Plan, Setting, prepare, restored_runtime
+from mnistcli.runs.resume import foresee, new_folder, peek
+from mnistcli.runs.set_folder import foreseen, label
 
 
 def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:

@@ -22,7 +22,7 @@ _PLAN = [
 _RUN = [Column(key, key) for key in ("seed", "state", "epochs_done", "run")]
 
 
-def show_rehearsal(output: Output, report: dict[str, Any], checks: Sequence[Check]) -> None:
+def show_dry_run(output: Output, report: dict[str, Any], checks: Sequence[Check]) -> None:
     """Show the plan, each run's folder, and the gates that are decided already."""
     if output.live and not output.quiet:
         _draw(output, report)

@@ -8,9 +8,10 @@ from pathlib import Path
 from mnistcli import recipe as recipes
 from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.models.registry import file_name
-from mnistcli.results import resume, setlog
+from mnistcli.results import setlog
 from mnistcli.results.setlog import Document
-from mnistcli.setting import Plan, Setting
+from mnistcli.runs import resume
+from mnistcli.runs.plan import Plan, Setting
 
 
 def placed(plan: Plan, setting: Setting) -> Plan:

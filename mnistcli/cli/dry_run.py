@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from mnistcli.cli import options
 from mnistcli.results.goal import to_dicts
-from mnistcli.view.rehearsal import show_rehearsal
+from mnistcli.view.dry_run import show_dry_run
 from mnistcli.view.run import live_or_plain
 
 if TYPE_CHECKING:
-    from mnistcli.setting import Plan
+    from mnistcli.runs.plan import Plan
     from mnistcli.view.output import Output
 
 
 def rehearse(plan: Plan, output: Output, require: list[str]) -> None:
     """Check the plan and show it; the gates of parameters and epochs are decided by it."""
-    from mnistcli import rehearsal
+    from mnistcli.runs import dry_run
 
-    report, checks = rehearsal.rehearse(plan, live_or_plain(output))
-    show_rehearsal(output, report, checks)
+    report, checks = dry_run.rehearse(plan, live_or_plain(output))
+    show_dry_run(output, report, checks)
     options.conclude(output, report | {"checks": to_dicts(checks)}, require, [checks])

@@ -12,7 +12,7 @@ from mnistcli.events import RowAdded, SetStarted
 from mnistcli.results import runlog, setlog
 from mnistcli.results.lock import is_held
 from mnistcli.results.setlog import Document, Row
-from mnistcli.setting import Outside, Plan, Setting
+from mnistcli.runs.plan import Outside, Plan, Setting
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
