@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from mnistcli import recipe as recipes
-from mnistcli.cli.plan import Asked, resolve_recipe
+from mnistcli.cli.plan import resolve_recipe
 from mnistcli.data import mnist
 from mnistcli.data.augment import normalise, to_input
 from mnistcli.engine import runtime, threads
@@ -26,7 +26,7 @@ from mnistcli.export.int8 import integer_logits
 from mnistcli.models.registry import MODELS, ModelEntry, resolve
 from mnistcli.results.goal import Limits
 from mnistcli.results.runlog import record
-from mnistcli.runs.plan import Outside, Plan
+from mnistcli.runs.plan import Plan
 from mnistcli.runs.single import run_one
 from mnistcli.runs.trained import Trained, logits_of, open_trained
 from mnistcli.view.output import Output
@@ -164,8 +164,8 @@ def train(  # noqa: PLR0913 - the options that a person changes most
     named = {"epochs": epochs, "seed": seed}
     changes = {key: value for key, value in named.items() if value is not None} | _dotted(values)
     folder = None if data_dir is None else Path(data_dir)
-    asked = Asked(model, None if recipe is None else str(recipe), [], changes, False, folder)
-    resolved = resolve_recipe(asked)
+    source = None if recipe is None else str(recipe)
+    resolved = resolve_recipe(model, source, options=changes, own_data=folder is not None)
     name, differing = recipes.describe(resolved)
     plan = Plan(
         entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
@@ -192,7 +192,7 @@ def _run(
                 told(event)
 
     with threads.kept(), view or nullcontext():
-        result = run_one(plan, Outside(emit, lambda: None))
+        result = run_one(plan, emit, lambda: None)
     return TrainResult(tuple(history), Path(result["run"]), result, plan.entry.name)
 
 

@@ -214,3 +214,4 @@ Event = (
     | StudyMoved
 )
 Emit = Callable[[Event], None]
+ShouldStop = Callable[[], int | None]  # the number of a signal that asked to stop, or None

@@ -251,7 +251,7 @@ def recipes() -> tuple[Mutate, Probe]:
     """v3's recipe with mutated text or values, and changes by --set."""
     import yaml
 
-    from mnistcli.cli.plan import Asked, resolve_recipe
+    from mnistcli.cli.plan import resolve_recipe
     from mnistcli.models.registry import MODELS, build
     from mnistcli.recipe import load, validate
 
@@ -277,7 +277,7 @@ def recipes() -> tuple[Mutate, Probe]:
         (folder / "r.yaml").write_bytes(data)
 
     def probe(folder: Path) -> bool:
-        recipe = resolve_recipe(Asked(None, str(folder / "r.yaml"), setting, {}, False))
+        recipe = resolve_recipe(None, str(folder / "r.yaml"), setting)
         assert validate(yaml.safe_load(recipe.to_yaml()), where="") == recipe
         assert type(recipe.epochs) is int
         assert 1 <= recipe.epochs <= 10_000

@@ -20,7 +20,7 @@ from mnistcli.recipe import load
 from mnistcli.results import runlog
 from mnistcli.results.goal import Limits
 from mnistcli.results.lock import lock
-from mnistcli.runs.plan import Outside, Plan, prepare
+from mnistcli.runs.plan import Plan, prepare
 from mnistcli.runs.sets import attempt
 from mnistcli.view.output import Output
 from mnistcli.view.runset import SetView
@@ -127,8 +127,8 @@ def test_a_run_that_diverges_gets_a_row_and_ends_no_rank(small_data: Path, tmp_p
     recipe = load("plain/v1", settings=["epochs=1", "optim.lr=1e20"])
     places = {"data_dir": small_data, "out": tmp_path, "resume": "auto", "limits": Limits()}
     plan = Plan(MODELS["v1"], recipe, "v1", (), (0, 1), request=Request(threads=1), **places)
-    setting = prepare(plan, Outside(lambda event: None, lambda: None))
-    row = attempt(plan, 0, setting, rank=5)
+    shared = prepare(plan, lambda event: None, lambda: None)
+    row = attempt(plan, 0, shared, rank=5)
     assert (row["exit_code"], row["status"], row["rank"]) == (6, "failed", 5)
     assert "not finite at step" in row["error"]
 

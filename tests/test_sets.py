@@ -16,7 +16,7 @@ from mnistcli.events import Event, RowAdded
 from mnistcli.results import runlog, setlog
 from mnistcli.results.goal import Limits
 from mnistcli.runs import ledger
-from mnistcli.runs.plan import Outside, Plan
+from mnistcli.runs.plan import Plan
 
 # Of seeds 2 to 4 the middle one diverges; two networks end the process, heard by Python or not.
 NETS = """
@@ -156,7 +156,7 @@ def test_a_rank_that_ends_without_a_row_ends_the_set(
     record = {"seeds": [0, 1], "rows": []}
     events = list[Event]()
     store = dist.HashStore()
-    ledger.Ledger(plan, record, store, Outside(events.append, lambda: None)).complete()
+    ledger.Ledger(plan, record, store, events.append).complete(lambda: None)
     assert meeting.ended(store)
     assert record["exit_code"] == 1
     assert all(isinstance(e, RowAdded) and "without a result" in e.row["error"] for e in events)

@@ -13,7 +13,7 @@ import typer
 
 from mnistcli import recipe as recipes
 from mnistcli.cli import options, signals
-from mnistcli.cli.plan import Asked, parse_seeds, resolve_recipe
+from mnistcli.cli.plan import parse_seeds, resolve_recipe
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.models.registry import COMPARED, known_names, resolve
 from mnistcli.results.goal import Limits
@@ -173,16 +173,14 @@ def _trained(reference: str, wanted: Wanted) -> list[dict[str, Any]]:
 
     plan = _plan(reference, wanted)
     from mnistcli.runs.missing import complete
-    from mnistcli.runs.plan import Outside
 
     output = wanted.output  # in a pipe the table alone is the product, and epochs are talk
     view = live_or_plain(output if output.live else replace(output, json=True))
 
     try:
         with view:
-            found = complete(
-                plan, Outside(sink(view, plots=True, quiet=output.quiet), signals.flag)
-            )
+            emit = sink(view, plots=True, quiet=output.quiet)
+            found = complete(plan, emit, signals.flag)
         signals.flag.deferred = False
         if (signum := signals.flag()) is not None:
             raise Interrupted(signum, what="stopped, all epochs saved")
@@ -199,8 +197,9 @@ def _plan(reference: str, wanted: Wanted) -> Plan:
     model, source = (None, reference) if is_recipe else (reference, None)
     changes = {} if wanted.epochs is None else {"epochs": wanted.epochs}
     recipe = resolve_recipe(
-        Asked(model, source, [], changes, False, wanted.data_dir), wanted.output.talk
-    )
+        model, source, options=changes, own_data=wanted.data_dir is not None,
+        say=wanted.output.talk,
+    )  # fmt: skip
     numbers = parse_seeds(wanted.seeds, recipe, alone=True)
     name, differing = recipes.describe(recipe)
     from mnistcli.engine.runtime import Request

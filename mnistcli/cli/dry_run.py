@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from mnistcli.view.output import Output
 
 
-def rehearse(plan: Plan, output: Output, require: list[str]) -> None:
+def rehearse(plan: Plan, output: Output) -> None:
     """Check the plan and show it; the gates of parameters and epochs are decided by it."""
     from mnistcli.runs import dry_run
 
     report, checks = dry_run.rehearse(plan, live_or_plain(output))
     show_dry_run(output, report, checks)
-    options.conclude(output, report | {"checks": to_dicts(checks)}, require, [checks])
+    options.conclude(output, report | {"checks": to_dicts(checks)}, list(plan.require), [checks])

@@ -133,13 +133,12 @@ def conclude(folder: Path, output: Output) -> None:
 
 def _run_here(plan: StudyPlan, terms: Terms, output: Output) -> None:
     from mnistcli.engine.ranks import Ranks
-    from mnistcli.runs.plan import Outside
     from mnistcli.study.run import run_study
 
     view = StudyView(output)
     try:
         with view:
-            run_study(plan, terms, Outside(sink(view, plots=False), signals.flag), Ranks())
+            run_study(plan, terms, Ranks(), sink(view, plots=False), signals.flag)
         signals.flag.deferred = False
         if (signum := signals.flag()) is not None:
             raise Interrupted(signum)
@@ -150,7 +149,6 @@ def _run_here(plan: StudyPlan, terms: Terms, output: Output) -> None:
 
 def _run_rank(plan: StudyPlan, terms: Terms, output: Output) -> None:
     """Do one rank's part; the first one shows the study, and concludes where no parent does."""
-    from mnistcli.runs.plan import Outside
     from mnistcli.study.run import run_study
 
     place = ranks.here()
@@ -159,7 +157,7 @@ def _run_rank(plan: StudyPlan, terms: Terms, output: Output) -> None:
     ours = place.launch.startswith(processes.OURS)
     try:
         with view or nullcontext():
-            run_study(plan, terms, Outside(emit, signals.flag), place)
+            run_study(plan, terms, place, emit, signals.flag)
     except Interrupted as stop:
         stop.hint = _again()
         raise
@@ -186,12 +184,11 @@ def _quiet_sink() -> Any:
 
 def _launch(plan: StudyPlan, terms: Terms, output: Output, max_restarts: int | None) -> None:
     """Start this command line once more as ranks, and conclude when they are done."""
-    from mnistcli.runs.plan import Outside
     from mnistcli.study.run import begin
 
     words, name = list(sys.argv[1:]), elastic.launch_name()
     try:
-        begin(plan, terms, Outside(lambda event: None, signals.flag))
+        begin(plan, terms, lambda event: None, signals.flag)
     except Interrupted as stop:
         stop.hint = _again()
         raise

@@ -30,23 +30,22 @@ if TYPE_CHECKING:
 _AGAIN = "start the same line again with --resume auto"
 
 
-def run_rank(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] = ()) -> None:
+def run_rank(plan: Plan, output: Output, *, logs: Sequence[str] = ()) -> None:
     """Do one rank's part; the first one shows the set, and concludes where no parent does.
 
     What the set's own exit code tells ends no rank by it: the launcher would start all again.
     """
-    from mnistcli.runs.plan import Outside
     from mnistcli.runs.sets import run_set
 
     place = ranks.here()
     view = _view(plan, output) if place.leads else None
 
     writes = place.leads or plan.parallel == "runs"
-    emit = sink(view, plots=plots, quiet=output.quiet, logs=logs) if writes else defer
+    emit = sink(view, plots=plan.plots, quiet=output.quiet, logs=logs) if writes else defer
 
     try:
         with view or nullcontext():
-            run_set(plan, Outside(emit, signals.flag, plots), place)
+            run_set(plan, place, emit, signals.flag)
     except Interrupted as stop:
         stop.hint = _AGAIN
         raise
@@ -64,14 +63,13 @@ def _view(plan: Plan, output: Output) -> Any:
     return SetView(output, lines=output.progress != "none")
 
 
-def run_in_turn(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] = ()) -> None:
+def run_in_turn(plan: Plan, output: Output, *, logs: Sequence[str] = ()) -> None:
     """Train a set's runs one after the other in this process, and conclude."""
-    from mnistcli.runs.plan import Outside
     from mnistcli.runs.sets import run_set
 
     folders: list[str] = []
     view = live_or_plain(output)
-    keep = sink(view, plots=plots, quiet=output.quiet, logs=logs)
+    keep = sink(view, plots=plan.plots, quiet=output.quiet, logs=logs)
 
     def emit(event: Event) -> None:
         if isinstance(event, SetStarted):
@@ -80,7 +78,7 @@ def run_in_turn(plan: Plan, output: Output, *, plots: bool, logs: Sequence[str] 
 
     try:
         with view:
-            plan = run_set(plan, Outside(emit, signals.flag, plots), Ranks())
+            plan = run_set(plan, Ranks(), emit, signals.flag)
         signals.flag.deferred = False
         if (signum := signals.flag()) is not None:
             raise Interrupted(signum)
@@ -100,14 +98,13 @@ def conclude(plan: Plan, output: Output, *, each: bool = False) -> None:
         SetError: runs have no result.
         GateError: all have, and a required gate was missed.
     """
-    assert plan.out is not None
-    document = setlog.read(plan.out)
+    document = setlog.read(plan.folder)
     results = setlog.results(document["rows"], plan.limits)
     checks = [judge_result(one, plan.limits) for one in results]
-    document |= {"path": str(setlog.set_file(plan.out))}
+    document |= {"path": str(setlog.set_file(plan.folder))}
     report = {"runs": results, "summary": document.get("summary"), "set": document}
     if document["exit_code"] is None:  # the first rank wrote no end
-        what = f"a process ended with 0 before the set's end; {_progress(plan.out)}"
+        what = f"a process ended with 0 before the set's end; {_progress(plan.folder)}"
         raise SetError(what, report, exit_code=1, hint=_AGAIN)
     show_set(output, document, results, checks, each=each)
     if (fault := setlog.first_fault(document["rows"])) is not None:
@@ -152,16 +149,15 @@ def _begin(plan: Plan, name: str) -> Path:
 
     Returns the set's folder.
     """
-    from mnistcli.runs.plan import Outside, prepare
+    from mnistcli.runs.plan import prepare
     from mnistcli.runs.set_folder import open_set, placed
 
-    setting = prepare(plan, Outside(lambda event: None, signals.flag))
-    plan = placed(plan, setting)
-    assert plan.out is not None
-    runlog.create(plan.out)
-    with lock(plan.out):
-        open_set(plan, name, setting)
-    return plan.out
+    shared = prepare(plan, lambda event: None, signals.flag)
+    plan = placed(plan, shared)
+    runlog.create(plan.folder)
+    with lock(plan.folder):
+        open_set(plan, name, shared)
+    return plan.folder
 
 
 def _progress(folder: Path) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mnistcli import recipe as recipes
@@ -19,22 +19,6 @@ if TYPE_CHECKING:
 OWN_RECIPE = "plain/v3"  # of a network that is not registered: from the labels alone
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What was typed: `options` maps dotted recipe keys to the values of their own options.
-
-    `data_dir` says that the pictures are not the packaged MNIST; `teacher` is whom to learn from.
-    """
-
-    model: str | None
-    recipe: str | None
-    settings: list[str]
-    options: dict[str, Any]
-    resume: Literal[False, "auto"] | Path
-    data_dir: Path | None = None
-    teacher: str | None = None
-
-
 def name_network(argument: str | None, option: str | None) -> str | None:
     """Return the network that MODEL or --model names; both may name one, not two."""
     if argument is not None and option is not None and argument != option:
@@ -43,10 +27,9 @@ def name_network(argument: str | None, option: str | None) -> str | None:
     return option if argument is None else argument
 
 
-def names_seed(asked: Asked) -> bool:
+def names_seed(settings: Sequence[str], options: Mapping[str, Any]) -> bool:
     """Return whether --seed or --set names the seed of a single run."""
-    typed = (setting.partition("=")[0].strip() for setting in asked.settings)
-    return "seed" in {*asked.options, *typed}
+    return "seed" in {*options, *(setting.partition("=")[0].strip() for setting in settings)}
 
 
 def parse_resume(text: str | None) -> Literal[False, "auto"] | Path:
@@ -62,28 +45,34 @@ def parse_resume(text: str | None) -> Literal[False, "auto"] | Path:
     return folder
 
 
-def resolve_recipe(asked: Asked, say: Callable[[str], None] = lambda text: None) -> Recipe:
+def resolve_recipe(
+    model: str | None,
+    recipe: str | None = None,
+    settings: Sequence[str] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    own_data: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Recipe:
     """Return the recipe: the file or packaged one, then the model, `--set` and the options.
 
-    A registered teacher knows MNIST alone: with `--data-dir` the recipe goes without it, and `say`
-    is told.
+    `options` maps dotted recipe keys to the values of their own options. A registered teacher
+    knows MNIST alone: with `own_data` the recipe goes without it, and `say` is told.
     """
-    if asked.model is not None:
-        _check_network(asked.model)
-    source = _source(asked)
-    taught_by = {} if asked.teacher is None else {"distillation.teacher": asked.teacher}
-    changes = asked.options | taught_by
-    resolved = recipes.load(source, settings=asked.settings, options=changes, model=asked.model)
-    if asked.model is None and resolved.model not in registry.MODELS:
+    if model is not None:
+        _check_network(model)
+    source = _source(model) if recipe is None else recipe
+    resolved = recipes.load(source, settings=settings, options=dict(options), model=model)
+    if model is None and resolved.model not in registry.MODELS:
         raise UsageError(
             f"the recipe names the own network {resolved.model!r}",
             where=source,
             hint=f"say so yourself: --model {resolved.model}",
         )
     taught = resolved.distillation
-    if asked.data_dir is not None and taught is not None and taught.teacher in registry.MODELS:
-        named = any(setting.strip().startswith("distillation") for setting in asked.settings)
-        if named or asked.teacher is not None:
+    if own_data and taught is not None and taught.teacher in registry.MODELS:
+        named = any(setting.strip().startswith("distillation") for setting in settings)
+        if named or "distillation.teacher" in options:
             raise UsageError(
                 f"teacher {taught.teacher!r} knows MNIST alone, and --data-dir is given",
                 hint="a teacher trained with this --data-dir, by its run folder",
@@ -99,7 +88,7 @@ def resolve_arguments(model: str, settings: Sequence[str]) -> dict[str, Any]:
         if key.partition(".")[0] != "model_args":
             what = f"{key} says how to train, and the network alone is looked at"
             raise UsageError(what, hint="--set model_args.KEY=VALUE")
-    return resolve_recipe(Asked(model, None, list(settings), {}, False)).model_args
+    return resolve_recipe(model, settings=settings).model_args
 
 
 def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, ...]:
@@ -156,13 +145,10 @@ def _check_network(reference: str) -> None:
     registry.resolve(reference)
 
 
-def _source(asked: Asked) -> str:
-    if asked.recipe is not None:
-        return asked.recipe
-    if isinstance(asked.resume, Path):
-        return str(asked.resume / "recipe.yaml")
-    if asked.model is None:
+def _source(model: str | None) -> str:
+    """Return the packaged recipe of a network where no recipe is named."""
+    if model is None:
         raise UsageError(
             "no model named", hint="mnistcli train --model v3 (or --recipe FILE, --resume PATH)"
         )
-    return asked.model if asked.model in registry.MODELS else OWN_RECIPE
+    return model if model in registry.MODELS else OWN_RECIPE

@@ -10,7 +10,7 @@ import typer
 
 from mnistcli import recipe as recipes
 from mnistcli.cli import options
-from mnistcli.cli.plan import Asked, resolve_arguments, resolve_recipe
+from mnistcli.cli.plan import resolve_arguments, resolve_recipe
 from mnistcli.cli.recipe_options import Arguments
 from mnistcli.errors import UsageError
 from mnistcli.files import write_where_named
@@ -104,7 +104,7 @@ def _drawn(model: str, data_dir: Path | None) -> bytes:
     from mnistcli.data.warped import warped
     from mnistcli.view import plots
 
-    recipe = resolve_recipe(Asked(model, None, [], {}, False))
+    recipe = resolve_recipe(model)
     name, _ = recipes.describe(recipe)
     return plots.warped(warped(mnist.load(data_dir).train, recipe), f"recipe {name}")
 

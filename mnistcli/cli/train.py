@@ -12,7 +12,6 @@ from mnistcli import recipe as recipes
 from mnistcli.cli import options, processes, signals
 from mnistcli.cli import recipe_options as given
 from mnistcli.cli.plan import (
-    Asked,
     count_visits,
     name_network,
     names_seed,
@@ -154,19 +153,22 @@ def train(
     limits = options.limits(max_params, max_epochs, target)
     direct = {
         "epochs": epochs, "batch_size": batch_size, "optim.lr": lr, "seed": seed,
-        "patience_epochs": patience, "validation": val or None,
+        "patience_epochs": patience, "validation": val or None, "distillation.teacher": teacher,
     }  # fmt: skip
     changes: dict[str, Any] = {key: value for key, value in direct.items() if value is not None}
     if no_teacher and teacher is not None:
         raise UsageError("--teacher and --no-teacher exclude each other")
     if no_teacher:
         changes["distillation"] = None
-    named = name_network(network, model)
-    asked = Asked(named, recipe, settings, changes, parse_resume(resume), data_dir, teacher)
-    processes.check(jobs, max_restarts, parallel, asked.resume)
+    named, resumed = name_network(network, model), parse_resume(resume)
+    processes.check(jobs, max_restarts, parallel, resumed)
     output = Output("train", json, quiet, progress)
-    resolved = resolve_recipe(asked, output.talk)
-    numbers = parse_seeds(seeds, resolved, alone=not names_seed(asked))
+    if recipe is None and isinstance(resumed, Path):
+        recipe = str(resumed / "recipe.yaml")
+    resolved = resolve_recipe(
+        named, recipe, settings, changes, own_data=data_dir is not None, say=output.talk
+    )
+    numbers = parse_seeds(seeds, resolved, alone=not names_seed(settings, changes))
     processes.check_set(resolved, numbers, jobs, parallel, out)
     processes.say_if_alone(output.talk)
     if print_recipe:
@@ -176,26 +178,26 @@ def train(
     from mnistcli.engine.runtime import Request
     from mnistcli.runs.plan import Plan
 
-    if isinstance(asked.resume, Path) and (out is not None or len(numbers) > 1):
+    if isinstance(resumed, Path) and (out is not None or len(numbers) > 1):
         raise UsageError("--resume PATH continues one run in its own folder", hint="--resume auto")
     visit = count_visits(resolved, numbers, out, output.talk) if final else None
     name, differing = recipes.describe(resolved)
     plan = Plan(
         entry=resolve(resolved.model), recipe=resolved, recipe_name=name, changes=differing,
-        seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=asked.resume,
+        seeds=numbers, data_dir=data_dir, out=out and out.absolute(), resume=resumed,
         limits=limits, request=Request(device, precision, compile, threads),
-        require=tuple(require), parallel=parallel, jobs=jobs or 1, visit=visit,
+        require=tuple(require), parallel=parallel, jobs=jobs or 1, visit=visit, plots=plots,
     )  # fmt: skip
     if dry_run and (jobs is not None or ranks.launched()):
         raise UsageError("--dry-run looks at one process", hint="leave out --jobs and torchrun")
     if dry_run:
         from mnistcli.cli.dry_run import rehearse
 
-        rehearse(plan, output, require)
+        rehearse(plan, output)
     elif ranks.launched():
         from mnistcli.cli import launch
 
-        launch.run_rank(plan, output, plots=plots, logs=log)
+        launch.run_rank(plan, output, logs=log)
     elif jobs is not None:
         from mnistcli.cli import launch
 
@@ -203,16 +205,15 @@ def train(
     elif len(numbers) > 1:
         from mnistcli.cli import launch
 
-        launch.run_in_turn(plan, output, plots=plots, logs=log)
+        launch.run_in_turn(plan, output, logs=log)
     else:
-        _run(plan, output, require, plots=plots, logs=log)
+        _run(plan, output, logs=log)
 
 
-def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: list[str]) -> None:
+def _run(plan: Plan, output: Output, *, logs: list[str]) -> None:
     """Train, show events as they come, then the verdict; attach the resume command to a stop."""
     from mnistcli.cli.sink import sink
     from mnistcli.events import RunStarted
-    from mnistcli.runs.plan import Outside
     from mnistcli.runs.single import run_one
     from mnistcli.view.run import live_or_plain
     from mnistcli.view.verdict import show_result
@@ -220,7 +221,7 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: l
     folders: list[str] = []
     view = live_or_plain(output)
 
-    keep = sink(view, plots=plots, quiet=output.quiet, logs=logs)
+    keep = sink(view, plots=plan.plots, quiet=output.quiet, logs=logs)
 
     def emit(event: Event) -> None:
         if isinstance(event, RunStarted):
@@ -229,7 +230,7 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: l
 
     try:
         with view:
-            result = run_one(plan, Outside(emit, signals.flag, plots))
+            result = run_one(plan, emit, signals.flag)
         signals.flag.deferred = False
         if (signum := signals.flag()) is not None:
             raise Interrupted(signum, what="stopped, all epochs saved")
@@ -238,4 +239,4 @@ def _run(plan: Plan, output: Output, require: list[str], *, plots: bool, logs: l
         raise
     checks = judge_result(result, plan.limits)
     show_result(output, result, checks)
-    options.conclude(output, result, require, [checks])
+    options.conclude(output, result, list(plan.require), [checks])

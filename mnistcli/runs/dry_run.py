@@ -12,7 +12,7 @@ from mnistcli.data.batches import steps_per_epoch
 from mnistcli.errors import EnvironmentFault
 from mnistcli.events import Emit
 from mnistcli.results.goal import Check, judge_epochs, judge_parameters
-from mnistcli.runs.plan import Outside, Plan, Setting, prepare, restored_runtime
+from mnistcli.runs.plan import Plan, Shared, prepare, restored_runtime
 from mnistcli.runs.resume import foresee, new_folder, peek
 from mnistcli.runs.set_folder import foreseen, label
 
@@ -23,12 +23,12 @@ def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
     Raises:
         MnistcliError: whatever would stop the first run before its first step.
     """
-    setting = prepare(plan, Outside(emit, lambda: None))
+    shared = prepare(plan, emit, lambda: None)
     if len(plan.seeds) > 1:
-        plan = foreseen(plan, setting)
+        plan = foreseen(plan, shared)
         plan = replace(plan, out=plan.out or new_folder(plan.recipe, label(plan)))
     recipe, counted = plan.recipe, audit(plan.entry, plan.recipe.model_args)
-    training, evaluation = (len(part.labels) for part in setting.parts(recipe))
+    training, evaluation = (len(part.labels) for part in shared.parts(recipe))
     steps = steps_per_epoch(training, recipe.batch_size)
     report = {
         "dry_run": True,
@@ -46,22 +46,22 @@ def rehearse(plan: Plan, emit: Emit) -> tuple[dict[str, Any], list[Check]]:
         "train_images": training,
         "split": "validation" if recipe.validation else "test",
         "evaluation_images": evaluation,
-        "data": setting.dataset.digest,
-        "runs": [_run(plan, seed, setting, emit) for seed in plan.seeds],
+        "data": shared.dataset.digest,
+        "runs": [_run(plan, seed, shared, emit) for seed in plan.seeds],
     }
     epochs = judge_epochs(recipe.epochs, plan.limits)
     return report, [judge_parameters(counted.parameters, plan.limits), epochs]
 
 
-def _run(plan: Plan, seed: int, setting: Setting, emit: Emit) -> dict[str, Any]:
+def _run(plan: Plan, seed: int, shared: Shared, emit: Emit) -> dict[str, Any]:
     """Return a seed's folder, what is in it already, and the runtime it would get."""
     recipe = plan.recipe.model_copy(update={"seed": seed})
-    folder = foresee(recipe, plan.out_of(seed), plan.resume, setting.basis)
+    folder = foresee(recipe, plan.out_of(seed), plan.resume, shared.basis)
     place = folder or new_folder(recipe, f"s{seed}")
     _check_writable(place)
-    saved, chosen = None, setting.runtime
+    saved, chosen = None, shared.runtime
     if place.exists():
-        saved = peek(place, recipe, plan.resume, setting.basis, emit)
+        saved = peek(place, recipe, plan.resume, shared.basis, emit)
     if saved is not None and saved["training"] is not None:
         chosen = restored_runtime(plan, saved, emit)
     started = "finished" if saved is not None and saved["training"] is None else "continued"

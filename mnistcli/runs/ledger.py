@@ -7,12 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from mnistcli.engine import meeting
+from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import Interrupted
-from mnistcli.events import RowAdded, SetStarted
+from mnistcli.events import Emit, RowAdded, SetStarted, ShouldStop
 from mnistcli.results import runlog, setlog
 from mnistcli.results.lock import is_held
 from mnistcli.results.setlog import Document, Row
-from mnistcli.runs.plan import Outside, Plan, Setting
+from mnistcli.runs.plan import Plan
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
@@ -27,11 +28,11 @@ _LOST = "its process ended with 0, and without a result"
 class Ledger:
     """The rows of one launch's set, and the document that holds them."""
 
-    def __init__(self, plan: Plan, document: Document, store: Store, outside: Outside) -> None:
+    def __init__(self, plan: Plan, document: Document, store: Store, emit: Emit) -> None:
         self._plan = plan
         self._document = document
         self._store = store
-        self._outside = outside
+        self._emit = emit
         self._seen = 0
 
     def todo(self) -> list[int]:
@@ -39,7 +40,7 @@ class Ledger:
         known = {row["seed"] for row in self._document["rows"]}
         return [seed for seed in self._plan.seeds if seed not in known]
 
-    def start(self, setting: Setting) -> None:
+    def start(self, runtime: Runtime) -> None:
         """Write and show what begins, or continues."""
         self._write()
         plan, document = self._plan, self._document
@@ -53,10 +54,10 @@ class Ledger:
             done=len(document["rows"]),
             ranks=document["ranks"],
             restarts=document["restarts"],
-            runtime=setting.runtime.to_dict(),
-            folder=str(plan.out),
+            runtime=runtime.to_dict(),
+            folder=str(plan.folder),
         )
-        self._outside.emit(started)
+        self._emit(started)
 
     def collect(self) -> None:
         """Take in what was posted since: write it and show it."""
@@ -67,15 +68,15 @@ class Ledger:
                 rows = self._document["rows"]
                 rows.append(row)
                 self._write()
-                self._outside.emit(RowAdded(row, len(rows), len(self._plan.seeds)))
+                self._emit(RowAdded(row, len(rows), len(self._plan.seeds)))
 
-    def complete(self) -> None:
+    def complete(self, should_stop: ShouldStop) -> None:
         """Wait for the other ranks' runs, then finish the record."""
         self.collect()
         looked = time.monotonic()
         held = dict.fromkeys(self.todo(), looked)
         while self.todo() and not meeting.ended(self._store):
-            if (signum := self._outside.should_stop()) is not None:
+            if (signum := should_stop()) is not None:
                 raise Interrupted(signum)
             time.sleep(_POLL_SECONDS)
             self.collect()
@@ -94,8 +95,7 @@ class Ledger:
         """
         now = time.monotonic()
         for seed in self.todo():
-            folder = self._plan.out_of(seed)
-            assert folder is not None
+            folder = self._plan.out_of(seed) or self._plan.folder
             if is_held(folder):
                 held[seed] = now
             elif now - held[seed] > _LOST_SECONDS:
@@ -105,5 +105,4 @@ class Ledger:
                 meeting.end(self._store)
 
     def _write(self) -> None:
-        assert self._plan.out is not None
-        runlog.write_json(setlog.set_file(self._plan.out), self._document)
+        runlog.write_json(setlog.set_file(self._plan.folder), self._document)

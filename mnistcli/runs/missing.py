@@ -9,17 +9,17 @@ from typing import Any
 
 from mnistcli.engine.ranks import Ranks
 from mnistcli.errors import BusyError, DivergedError, SetError
-from mnistcli.events import Notice
+from mnistcli.events import Emit, Notice, ShouldStop
 from mnistcli.models.registry import file_name
 from mnistcli.results import setlog
 from mnistcli.results.comparison import MNIST_DIGEST, device_kind
 from mnistcli.results.gather import published
-from mnistcli.runs.plan import Outside, Plan
+from mnistcli.runs.plan import Plan
 from mnistcli.runs.sets import run_set
 from mnistcli.runs.single import run_one
 
 
-def complete(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
+def complete(plan: Plan, emit: Emit, should_stop: ShouldStop) -> list[dict[str, Any]]:
     """Return one result for each seed of the plan: published, on disk below ./checkpoints, or
     trained now.
 
@@ -39,32 +39,36 @@ def complete(plan: Plan, outside: Outside) -> list[dict[str, Any]]:
     missing = tuple(seed for seed in plan.seeds if seed not in known)
     found = [known[seed] for seed in plan.seeds if seed in known]
     if missing:
-        trained = _train(replace(plan, seeds=missing, out=None, resume="auto"), outside, found)
+        plan = replace(plan, seeds=missing, out=None, resume="auto")
+        trained = _train(plan, emit, should_stop, needed=not found)
         below = str(Path("checkpoints", file_name(plan.recipe.model)).resolve())
         found += [one | {"origin": below} for one in trained]  # in whatever folder below it
     return found
 
 
-def _train(plan: Plan, outside: Outside, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Train the plan's seeds; a fault is raised where it ended all, or nothing else was found."""
+def _train(
+    plan: Plan, emit: Emit, should_stop: ShouldStop, *, needed: bool
+) -> list[dict[str, Any]]:
+    """Train the plan's seeds; a fault is raised where it ended all, or a result is `needed`."""
     if len(plan.seeds) > 1:
-        return _train_set(plan, outside, found)
+        return _train_set(plan, emit, should_stop, needed=needed)
     try:
-        return [run_one(plan, outside)]
+        return [run_one(plan, emit, should_stop)]
     except (DivergedError, BusyError) as fault:
-        if not found:
+        if needed:
             raise
         what = f"seed {plan.seeds[0]} has no result (exit code {fault.exit_code}): {fault}"
-        outside.emit(Notice(what))
+        emit(Notice(what))
         return []
 
 
-def _train_set(plan: Plan, outside: Outside, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    folder = run_set(plan, outside, Ranks()).out
-    assert folder is not None
-    rows = setlog.read(folder)["rows"]
+def _train_set(
+    plan: Plan, emit: Emit, should_stop: ShouldStop, *, needed: bool
+) -> list[dict[str, Any]]:
+    plan = run_set(plan, Ranks(), emit, should_stop)
+    rows = setlog.read(plan.folder)["rows"]
     results, fault = setlog.results(rows, plan.limits), setlog.first_fault(rows)
-    if fault is not None and (setlog.ends_set(fault) or not (found or results)):
+    if fault is not None and (setlog.ends_set(fault) or (needed and not results)):
         what = f"seed {fault['seed']}: {fault['error']}"
         raise SetError(what, {}, exit_code=fault["exit_code"], hint=fault["hint"])
     return results

@@ -1,8 +1,8 @@
-"""What the user asked for, resolved, and what all runs of a process share."""
+"""What is to be trained, and what all runs of a process share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, ranks, runtime, state
 from mnistcli.engine.parallel import ALONE, Group
 from mnistcli.engine.runtime import Request, Runtime
-from mnistcli.events import Emit, Notice
+from mnistcli.events import Emit, Notice, ShouldStop
 from mnistcli.models import contract, own
 from mnistcli.models.identity import describe
 from mnistcli.models.registry import ModelEntry, build
@@ -25,13 +25,14 @@ from mnistcli.runs.trained import Trained, open_teacher
 
 @dataclass(frozen=True)
 class Plan:
-    """What the user asked for, resolved.
+    """What is to be trained, where, and on what machine: all that was asked for, resolved.
 
     `out` is the run's folder, or with several seeds the parent of theirs; `resume` is False,
     "auto" or the folder to continue; `limits` are for the verdict, `require` the gates that a set
     of runs must pass. `elsewhere` are the folders of a set's runs that were found outside its
     own. Under torch's launcher the ranks share out whole runs, or with `parallel`
-    "data" each run. `visit` says which choice of its network meets the test set.
+    "data" each run. `plots`: whether a finished run's pictures are drawn. `visit` says which
+    choice of its network meets the test set.
     """
 
     entry: ModelEntry
@@ -49,6 +50,13 @@ class Plan:
     jobs: int = 1
     elsewhere: Mapping[int, Path] = field(default_factory=dict)
     visit: Mapping[str, Any] | None = None
+    plots: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a set, which is named, found or made before its first run."""
+        assert self.out is not None
+        return self.out
 
     @property
     def pictures_a_step(self) -> int:
@@ -69,17 +77,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Outside:
-    """What connects a run to the process around it; `plots`: whether its pictures are drawn."""
-
-    emit: Emit
-    should_stop: Callable[[], int | None]
-    plots: bool = True
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all runs of a process share.
+class Shared:
+    """What all runs of a process share, and what connects them to the process around them.
 
     `network` is the description of the network that all train, `group` are the ranks that train
     each run together, `teacher` is what the recipe distils from.
@@ -87,7 +86,8 @@ class Setting:
 
     dataset: mnist.Dataset
     runtime: Runtime
-    outside: Outside
+    emit: Emit
+    should_stop: ShouldStop
     network: tuple[str, ...]
     group: Group = ALONE
     teacher: Trained | None = None
@@ -113,7 +113,7 @@ class Setting:
         return training.to(device), evaluation.to(device)
 
 
-def prepare(plan: Plan, outside: Outside) -> Setting:
+def prepare(plan: Plan, emit: Emit, should_stop: ShouldStop) -> Shared:
     """Check the network, decide the runtime, read the data; nothing is made yet.
 
     Compilation is chosen by the pictures of all seeds, whoever trains them: runs are the same
@@ -131,12 +131,12 @@ def prepare(plan: Plan, outside: Outside) -> Setting:
         chosen, plan.request, model, images_to_train=images, **plan.kind_of_run
     )
     if chosen.device_reason is not None:
-        outside.emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
+        emit(Notice(f"the NVIDIA device is not used: {chosen.device_reason}"))
     if chosen.compile_reason is not None:
         what = "compiled" if chosen.device == "cpu" else "recorded"
-        outside.emit(Notice(f"not {what}: {chosen.compile_reason}"))
+        emit(Notice(f"not {what}: {chosen.compile_reason}"))
     teacher = open_teacher(plan.recipe, dataset.hashes, chosen)
-    return Setting(dataset, chosen, outside, network, teacher=teacher)
+    return Shared(dataset, chosen, emit, should_stop, network, teacher=teacher)
 
 
 def _check_network(plan: Plan, model: nn.Module, chosen: Runtime) -> None:

@@ -11,18 +11,18 @@ from mnistcli.models.registry import file_name
 from mnistcli.results import setlog
 from mnistcli.results.setlog import Document
 from mnistcli.runs import resume
-from mnistcli.runs.plan import Plan, Setting
+from mnistcli.runs.plan import Plan, Shared
 
 
-def placed(plan: Plan, setting: Setting) -> Plan:
+def placed(plan: Plan, shared: Shared) -> Plan:
     """Return the plan with its set's folder, made if new, and the folders of runs outside it."""
-    plan = foreseen(plan, setting)
+    plan = foreseen(plan, shared)
     if plan.out is not None:
         return plan
     return replace(plan, out=resume.make_folder(plan.recipe, label(plan)))
 
 
-def foreseen(plan: Plan, setting: Setting) -> Plan:
+def foreseen(plan: Plan, shared: Shared) -> Plan:
     """Return the plan that `placed` would, its `out` None for a new folder under its own name.
 
     `resume="auto"` without `out` looks below checkpoints/<model>: for the same set, else seed by
@@ -31,11 +31,11 @@ def foreseen(plan: Plan, setting: Setting) -> Plan:
     if plan.out is not None or plan.resume != "auto":
         return plan
     runs = Path("checkpoints", file_name(plan.recipe.model)).absolute()
-    if (found := setlog.find(runs, _head(plan, setting))) is not None:
+    if (found := setlog.find(runs, _head(plan, shared))) is not None:
         return replace(plan, out=found)
     recipes_by_seed = {s: plan.recipe.model_copy(update={"seed": s}) for s in plan.seeds}
     places = {
-        seed: resume.foresee(recipe, None, "auto", setting.basis)
+        seed: resume.foresee(recipe, None, "auto", shared.basis)
         for seed, recipe in recipes_by_seed.items()
     }
     known = {seed: place for seed, place in places.items() if place is not None}
@@ -48,15 +48,14 @@ def label(plan: Plan) -> str:
     return f"s{first}" if first == last else f"s{first}-{last}"
 
 
-def open_set(plan: Plan, launch: str, setting: Setting) -> Document:
+def open_set(plan: Plan, launch: str, shared: Shared) -> Document:
     """Return the record of this launch's set, begun where it is new; the caller holds the lock.
 
     Raises:
         UsageError: the folder holds something and is not to be resumed, or another recipe's set.
         ArtifactError: the folder's set was trained on other data.
     """
-    folder, head = plan.out, _head(plan, setting)
-    assert folder is not None
+    folder, head = plan.folder, _head(plan, shared)
     before = setlog.known(folder) if plan.resume else None
     if before is not None:
         _refuse_another(plan, head, before)
@@ -65,31 +64,30 @@ def open_set(plan: Plan, launch: str, setting: Setting) -> Document:
     return setlog.begin(folder, {"launch": launch, **head}, runs, resume=bool(plan.resume))
 
 
-def _head(plan: Plan, setting: Setting) -> Document:
+def _head(plan: Plan, shared: Shared) -> Document:
     """Return what makes two sets the same."""
     return {
         "recipe_digest": plan.recipe.digest(),
-        "data": setting.dataset.digest,
+        "data": shared.dataset.digest,
         "seeds": list(plan.seeds),
     }
 
 
 def _refuse_another(plan: Plan, head: Document, before: Document) -> None:
     """Raise where the folder's set has another recipe or other data than this one."""
-    assert plan.out is not None
-    where = str(plan.out)
+    where = str(plan.folder)
     if before["data"] != head["data"]:
         hint = "give its --data-dir again"
         raise ArtifactError("the set was trained on other data", where=where, hint=hint)
     if before["recipe_digest"] != head["recipe_digest"]:
-        now = ", ".join(_changed(plan, plan.out)) or "of another digest"
+        now = ", ".join(_changed(plan)) or "of another digest"
         what = f"the set was started with another recipe; now {now}"
         raise UsageError(what, where=where, hint="another --out")
 
 
-def _changed(plan: Plan, folder: Path) -> tuple[str, ...]:
+def _changed(plan: Plan) -> tuple[str, ...]:
     """Return what differs from the recipe of a run in the set's folder, if there is one."""
-    for run in (folder, *folder.glob("s[0-9]*")):
+    for run in (plan.folder, *plan.folder.glob("s[0-9]*")):
         if (run / "recipe.yaml").is_file():
             recipe = recipes.load(str(run / "recipe.yaml"))
             now = plan.recipe.model_copy(update={"seed": recipe.seed})

@@ -25,12 +25,12 @@ from mnistcli.errors import (
     SetEnded,
     UsageError,
 )
-from mnistcli.events import Emit, Event, RunKept
+from mnistcli.events import Emit, Event, RunKept, ShouldStop
 from mnistcli.results import runlog, setlog
 from mnistcli.results.lock import lock
 from mnistcli.results.setlog import Row
 from mnistcli.runs.ledger import Ledger
-from mnistcli.runs.plan import Outside, Plan, Setting, prepare
+from mnistcli.runs.plan import Plan, Shared, prepare
 from mnistcli.runs.set_folder import open_set, placed
 from mnistcli.runs.single import follow, run_seed
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _OF_ONE_RUN = (UsageError, ArtifactError, DivergedError, BusyError)
 
 
-def run_set(plan: Plan, outside: Outside, place: Ranks) -> Plan:
+def run_set(plan: Plan, place: Ranks, emit: Emit, should_stop: ShouldStop) -> Plan:
     """Do one rank's part of a set; the first returns when the record has every run.
 
     Returns the plan with the set's folder.
@@ -49,41 +49,37 @@ def run_set(plan: Plan, outside: Outside, place: Ranks) -> Plan:
         UsageError: the folder holds something, and is not to be resumed.
         EnvironmentFault: the ranks do not share the folder, or the launcher is gone.
     """
-    setting = prepare(plan, outside)
+    shared = prepare(plan, emit, should_stop)
     store = meeting.join(place)
     if place.leads:
-        return _lead(placed(plan, setting), setting, place, store)
-    assert plan.out is not None
-    shared = json.loads(meeting.read(store, "shared"))
-    if plan.parallel == "runs" and not setlog.set_file(plan.out).exists():
-        raise EnvironmentFault(
-            f"the first rank's folder is not here: {plan.out}", hint="share --out between machines"
-        )
-    plan = replace(plan, elsewhere=setlog.elsewhere(shared))
+        return _lead(placed(plan, shared), shared, place, store)
+    told = json.loads(meeting.read(store, "shared"))
+    if plan.parallel == "runs" and not setlog.set_file(plan.folder).exists():
+        what = f"the first rank's folder is not here: {plan.folder}"
+        raise EnvironmentFault(what, hint="share --out between machines")
+    plan = replace(plan, elsewhere=setlog.elsewhere(told))
 
     def heed() -> None:
         meeting.posted(store, sys.maxsize)  # raises where the launcher, and its store, is gone
         stop_at_end(store)
 
     with contextlib.suppress(SetEnded):
-        watched = emitting(setting, then(outside.emit, heed))
-        _take_part(plan, watched, place, store, shared["todo"], posting(store))
+        watched = replace(shared, emit=then(emit, heed))
+        _take_part(plan, watched, place, store, told["todo"], posting(store))
     return plan
 
 
-def _lead(plan: Plan, setting: Setting, place: Ranks, store: Store) -> Plan:
-    assert plan.out is not None
-    runlog.create(plan.out)
-    with lock(plan.out) if len(plan.seeds) > 1 else nullcontext():
-        document = open_set(plan, place.launch or secrets.token_hex(8), setting)
+def _lead(plan: Plan, shared: Shared, place: Ranks, store: Store) -> Plan:
+    runlog.create(plan.folder)
+    with lock(plan.folder) if len(plan.seeds) > 1 else nullcontext():
+        document = open_set(plan, place.launch or secrets.token_hex(8), shared)
         restarts = document.get("restarts", -1) + 1  # torchrun counts each machine's own
         document |= {"model": plan.entry.name, "ranks": place.size, "restarts": restarts}
         plan = replace(plan, elsewhere=setlog.elsewhere(document))
-        ledger = Ledger(plan, document, store, setting.outside)
+        ledger = Ledger(plan, document, store, shared.emit)
         todo, deliver = ledger.todo(), posting(store)
-        shared = {"todo": todo, "elsewhere": document["elsewhere"]}
-        store.set("shared", json.dumps(shared))
-        ledger.start(setting)
+        store.set("shared", json.dumps({"todo": todo, "elsewhere": document["elsewhere"]}))
+        ledger.start(shared.runtime)
 
         def gather() -> None:
             ledger.collect()
@@ -94,15 +90,15 @@ def _lead(plan: Plan, setting: Setting, place: Ranks, store: Store) -> Plan:
             ledger.collect()
 
         with contextlib.suppress(SetEnded):
-            watched = emitting(setting, then(setting.outside.emit, gather))
+            watched = replace(shared, emit=then(shared.emit, gather))
             _take_part(plan, watched, place, store, todo, deliver_and_collect)
-        ledger.complete()
+        ledger.complete(shared.should_stop)
     return plan
 
 
 def _take_part(
     plan: Plan,
-    setting: Setting,
+    shared: Shared,
     place: Ranks,
     store: Store,
     todo: Sequence[int],
@@ -112,23 +108,23 @@ def _take_part(
     plan = replace(plan, resume="auto")  # `open_set` has refused what must not be continued
     if plan.parallel == "runs":
         for index in meeting.claims(store, len(todo)):
-            deliver(attempt(plan, todo[index], setting, place.rank))
+            deliver(attempt(plan, todo[index], shared, place.rank))
         return
-    with parallel.grouped(place, store, setting.runtime.torch_device) as group:
-        setting = replace(setting, group=group)
+    with parallel.grouped(place, store, shared.runtime.torch_device) as group:
+        shared = replace(shared, group=group)
         if not group.leads:
-            follow(plan, setting)
+            follow(plan, shared)
             return
         for seed in todo:
             if not meeting.ended(store):
-                deliver(attempt(plan, seed, setting, place.rank))
+                deliver(attempt(plan, seed, shared, place.rank))
         group.first(lambda: None)
 
 
-def attempt(plan: Plan, seed: int, setting: Setting, rank: int) -> Row:
+def attempt(plan: Plan, seed: int, shared: Shared, rank: int) -> Row:
     """Train one run and return its row; what is wrong with this run alone ends no rank."""
     row: Row = {"seed": seed, "rank": rank, "status": "finished", "exit_code": 0}
-    pass_on = setting.outside.emit
+    pass_on = shared.emit
 
     def emit(event: Event) -> None:
         if isinstance(event, RunKept):
@@ -137,7 +133,7 @@ def attempt(plan: Plan, seed: int, setting: Setting, rank: int) -> Row:
             pass_on(event)
 
     try:
-        record = run_seed(plan, seed, emitting(setting, emit))
+        record = run_seed(plan, seed, replace(shared, emit=emit))
     except _OF_ONE_RUN as fault:
         why = {"exit_code": fault.exit_code, "error": str(fault), "hint": fault.hint}
         return row | {"status": "failed", **why, "run": str(plan.out_of(seed))}
@@ -174,10 +170,6 @@ def posting(store: Store) -> Callable[[Row], None]:
 def stop_at_end(store: Store) -> None:
     if meeting.ended(store):
         raise SetEnded("another run's fault ended the set")
-
-
-def emitting(setting: Setting, emit: Emit) -> Setting:
-    return replace(setting, outside=replace(setting.outside, emit=emit))
 
 
 def then(emit: Emit, act: Callable[[], object]) -> Emit:

@@ -15,7 +15,7 @@ from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
 from mnistcli.engine.train import train
 from mnistcli.errors import ArtifactError, DivergedError, UsageError
-from mnistcli.events import EpochMetrics, Notice, RunKept, RunStarted
+from mnistcli.events import Emit, EpochMetrics, Notice, RunKept, RunStarted, ShouldStop
 from mnistcli.models import identity, own
 from mnistcli.models.registry import build
 from mnistcli.results import goal, result, runlog, sessions
@@ -23,20 +23,20 @@ from mnistcli.results.lock import lock
 from mnistcli.results.report import PICTURES
 from mnistcli.results.sessions import Session
 from mnistcli.runs.outcome import believed, recorded, write_result
-from mnistcli.runs.plan import Outside, Plan, Setting, prepare, restored_runtime
+from mnistcli.runs.plan import Plan, Shared, prepare, restored_runtime
 from mnistcli.runs.resume import TEACHER, Saved, locate, open_run
 
 
-def run_one(plan: Plan, outside: Outside) -> dict[str, Any]:
+def run_one(plan: Plan, emit: Emit, should_stop: ShouldStop) -> dict[str, Any]:
     """Train the plan's only seed; return its result."""
     (seed,) = plan.seeds
-    return run_seed(plan, seed, prepare(plan, outside))
+    return run_seed(plan, seed, prepare(plan, emit, should_stop))
 
 
-def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
+def run_seed(plan: Plan, seed: int, shared: Shared) -> dict[str, Any]:
     """Train one seed in its own folder, or return the result that is there already."""
     plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
-    basis, emit = setting.basis, setting.outside.emit
+    basis, emit = shared.basis, shared.emit
     named = plan.out_of(seed)
     existed = named is not None and named.exists()
     folder = locate(plan.recipe, named, plan.resume, basis)
@@ -50,44 +50,44 @@ def run_seed(plan: Plan, seed: int, setting: Setting) -> dict[str, Any]:
         if finished and record is None:
             emit(Notice(f"result.json is missing, or not that of last.pt: written again: {folder}"))
         if record is None:
-            setting.group.first(lambda: (seed, saved))
-            record = _run_one(plan, folder, saved, setting)
+            shared.group.first(lambda: (seed, saved))
+            record = _run_one(plan, folder, saved, shared)
         else:
             emit(RunKept(f"already finished: {folder}"))
             drawn = all((folder / name).exists() for name in PICTURES)
-            if setting.outside.plots and not drawn:
+            if plan.plots and not drawn:
                 assert saved is not None
-                _record_again(plan, folder, saved, setting)
+                _record_again(plan, folder, saved, shared)
     checks = goal.judge_result(record, plan.limits)
     return record | {"run": str(folder), "goal": result.goal(checks)}
 
 
-def follow(plan: Plan, setting: Setting) -> None:
+def follow(plan: Plan, shared: Shared) -> None:
     """Train along with the first rank, which opens the runs and says when there are no more.
 
     Nothing is written here; what is wrong with a run is so on all ranks, and the first records it.
     """
     task: tuple[int, Saved] | None
-    while (task := setting.group.first()) is not None:
+    while (task := shared.group.first()) is not None:
         seed, saved = task
         plan = replace(plan, recipe=plan.recipe.model_copy(update={"seed": seed}))
         with contextlib.suppress(ArtifactError, DivergedError, UsageError, ToldByFirst):
-            chosen = _runtime(plan, saved, setting)
-            run, current = _set_up(plan, Path(), saved, replace(setting, runtime=chosen))
+            chosen = _runtime(plan, saved, shared)
+            run, current = _set_up(plan, Path(), saved, replace(shared, runtime=chosen))
             _train(plan, run, current)
 
 
-def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[str, Any]:
+def _run_one(plan: Plan, folder: Path, saved: Saved, shared: Shared) -> dict[str, Any]:
     """Train from scratch or from a checkpoint, and write the result."""
-    chosen = _runtime(plan, saved, setting)
+    chosen = _runtime(plan, saved, shared)
     if saved is None:
         runlog.write_recipe(folder, plan.recipe)
-    setting = replace(setting, runtime=chosen)
+    shared = replace(shared, runtime=chosen)
     if sessions.env_file(folder).exists() and sessions.read(folder) is None:
-        setting.outside.emit(Notice(f"env.json can't be read: earlier sessions are lost: {folder}"))
-    with sessions.logged(folder, _of_run(setting), _session(saved, chosen)) as log:
-        run, current = _set_up(plan, folder, saved, setting)
-        setting.outside.emit(_started(plan, run, current))
+        shared.emit(Notice(f"env.json can't be read: earlier sessions are lost: {folder}"))
+    with sessions.logged(folder, _of_run(shared), _session(saved, chosen)) as log:
+        run, current = _set_up(plan, folder, saved, shared)
+        shared.emit(_started(plan, run, current))
         last = _train(plan, run, current)
         trained: dict[str, Any] = {"runtime": chosen.to_dict(), "versions": state.versions()}
         if last is None:
@@ -96,20 +96,20 @@ def _run_one(plan: Plan, folder: Path, saved: Saved, setting: Setting) -> dict[s
             trained = {key: saved[key] for key in ("runtime", "versions")}
         past = {"sessions": log.close("finished")} | trained
         past |= {} if plan.visit is None else {"visit": dict(plan.visit)}
-        record = write_result(plan, run, current, last, _of_run(setting) | past)
+        record = write_result(plan, run, current, last, _of_run(shared) | past)
     history = tuple(current.history)
-    setting.outside.emit(recorded(plan, folder, history, run.evaluation, last))
+    shared.emit(recorded(plan, folder, history, run.evaluation, last))
     return record
 
 
-def _record_again(plan: Plan, folder: Path, saved: dict[str, Any], setting: Setting) -> None:
+def _record_again(plan: Plan, folder: Path, saved: dict[str, Any], shared: Shared) -> None:
     """Tell of a finished run that has no pictures: killed before they were drawn."""
-    model = runtime.place(build(plan.entry, plan.recipe.model_args), setting.runtime).eval()
+    model = runtime.place(build(plan.entry, plan.recipe.model_args), shared.runtime).eval()
     checkpoint.load_weights(model, saved["weights"], where=str(folder))
-    _, evaluation = setting.parts(plan.recipe)
+    _, evaluation = shared.parts(plan.recipe)
     history = tuple(EpochMetrics(**metrics) for metrics in saved["history"])
     last = evaluate(model, evaluation)
-    setting.outside.emit(recorded(plan, folder, history, evaluation, last))
+    shared.emit(recorded(plan, folder, history, evaluation, last))
 
 
 def _train(plan: Plan, run: Run, current: state.TrainState) -> Evaluation | None:
@@ -127,12 +127,12 @@ def _evaluate_again(
         return evaluate(current.evaluated, run.evaluation)
 
 
-def _of_run(setting: Setting) -> dict[str, Any]:
+def _of_run(shared: Shared) -> dict[str, Any]:
     """Return what a run was made of, as env.json holds it."""
     return {
-        "network": identity.digest(setting.network),
-        "data": setting.dataset.digest,
-        "teacher_sha256": setting.hashes.get(TEACHER),
+        "network": identity.digest(shared.network),
+        "data": shared.dataset.digest,
+        "teacher_sha256": shared.hashes.get(TEACHER),
     }
 
 
@@ -147,32 +147,30 @@ def _session(saved: Saved, chosen: Runtime) -> Session:
     )
 
 
-def _runtime(plan: Plan, saved: Saved, setting: Setting) -> Runtime:
+def _runtime(plan: Plan, saved: Saved, shared: Shared) -> Runtime:
     """Return the runtime of a new run or of a saved one, its thread count in force."""
-    chosen = setting.runtime
+    chosen = shared.runtime
     if saved is not None:
-        chosen = restored_runtime(plan, saved, setting.outside.emit)
+        chosen = restored_runtime(plan, saved, shared.emit)
     elif chosen.threads_reason is not None:
-        setting.outside.emit(Notice(f"{chosen.threads_reason}; --threads N takes as many"))
+        shared.emit(Notice(f"{chosen.threads_reason}; --threads N takes as many"))
     threads.share(chosen)
     return chosen
 
 
-def _set_up(
-    plan: Plan, folder: Path, saved: Saved, setting: Setting
-) -> tuple[Run, state.TrainState]:
+def _set_up(plan: Plan, folder: Path, saved: Saved, shared: Shared) -> tuple[Run, state.TrainState]:
     """Return the run and its state, fresh or from its checkpoint, on the device."""
-    chosen, outside, group = setting.runtime, setting.outside, setting.group
-    training, evaluation = setting.parts(plan.recipe)
+    chosen, group = shared.runtime, shared.group
+    training, evaluation = shared.parts(plan.recipe)
     current = state.create(plan.entry, plan.recipe, chosen)
     if saved is not None:
         state.restore(current, saved, where=str(folder))
     current.forward = group.wrap(current.model, plan.entry, chosen.torch_device)
     run = Run(
-        plan.recipe, chosen, training, evaluation, setting.hashes, folder,
-        outside.emit, group.agree(outside.should_stop), group,
-        None if setting.teacher is None else state.teaching(setting.teacher.model, chosen),
-        setting.network,
+        plan.recipe, chosen, training, evaluation, shared.hashes, folder,
+        shared.emit, group.agree(shared.should_stop), group,
+        None if shared.teacher is None else state.teaching(shared.teacher.model, chosen),
+        shared.network,
     )  # fmt: skip
     return run, current
 

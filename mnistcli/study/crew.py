@@ -1,4 +1,4 @@
-"""What one rank of a study needs: where and how it runs, and each arm's setting, made once."""
+"""What one rank of a study needs: where and how it runs, and what each arm's runs share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mnistcli import recipe as recipes
 from mnistcli.engine.runtime import Request
-from mnistcli.events import Event, Notice
+from mnistcli.events import Emit, Event, Notice, ShouldStop
 from mnistcli.models.registry import resolve
 from mnistcli.results.goal import Limits
-from mnistcli.runs.plan import Outside, Plan, Setting, prepare
-from mnistcli.runs.sets import attempt, emitting
+from mnistcli.runs.plan import Plan, Shared, prepare
+from mnistcli.runs.sets import attempt
 from mnistcli.study.book import Row, Task, folder_of, recipe_of
 from mnistcli.study.plan import StudyPlan
 
@@ -29,12 +29,13 @@ class Terms:
 
 @dataclass
 class Crew:
-    """What one rank needs for its runs; settings are made once for each arm of a stage."""
+    """What one rank needs for its runs; what they share is made once for each arm of a stage."""
 
     plan: StudyPlan
     terms: Terms
-    outside: Outside
-    settings: dict[tuple[int, str], Setting] = field(default_factory=dict)
+    emit: Emit
+    should_stop: ShouldStop
+    prepared: dict[tuple[int, str], Shared] = field(default_factory=dict)
 
     def plan_of(self, task: Task) -> Plan:
         """Return the plan of one run."""
@@ -48,23 +49,24 @@ class Crew:
             request=self.terms.request, jobs=self.terms.jobs,
         )  # fmt: skip
 
-    def setting(self, task: Task) -> Setting:
-        """Return an arm's setting in a stage: chosen by all of the stage's seeds, the pictures
-        read once for all arms."""
+    def shared(self, task: Task) -> Shared:
+        """Return what an arm's runs in a stage share: decided for all of the stage's seeds, the
+        pictures read once for all arms."""
         key = (task.stage, task.arm)
-        if key not in self.settings:
+        if key not in self.prepared:
             seeds = self.plan.steps[task.stage].seeds
-            setting = prepare(replace(self.plan_of(task), seeds=seeds), self.outside)
-            if self.settings:
-                shared = next(iter(self.settings.values())).dataset
-                setting = replace(setting, dataset=shared)
-            self.settings[key] = setting
-        return self.settings[key]
+            plan = replace(self.plan_of(task), seeds=seeds)
+            shared = prepare(plan, self.emit, self.should_stop)
+            if self.prepared:
+                first = next(iter(self.prepared.values()))
+                shared = replace(shared, dataset=first.dataset)
+            self.prepared[key] = shared
+        return self.prepared[key]
 
     def train(self, task: Task, rank: int, emit: Callable[[Event], None]) -> Row:
         """Train one run, or find it finished; return its row."""
-        setting = emitting(self.setting(task), emit)
-        row = attempt(self.plan_of(task), task.seed, setting, rank)
+        shared = replace(self.shared(task), emit=emit)
+        row = attempt(self.plan_of(task), task.seed, shared, rank)
         return {"stage": task.stage, "arm": task.arm, **row}
 
 
@@ -86,4 +88,4 @@ def check_arms(crew: Crew) -> None:
     """Build every arm's network and open its teacher, before anything is written."""
     seed = crew.plan.steps[0].seeds[0]
     for arm in crew.plan.arms.all:
-        crew.setting(Task(0, arm.name, seed))
+        crew.shared(Task(0, arm.name, seed))

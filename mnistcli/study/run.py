@@ -10,16 +10,14 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mnistcli.engine import meeting
 from mnistcli.engine.ranks import Ranks
 from mnistcli.errors import DivergedError, Interrupted, SetEnded, SetError
-from mnistcli.events import Notice, StudyMoved
+from mnistcli.events import Emit, Notice, ShouldStop, StudyMoved
 from mnistcli.results import runlog
 from mnistcli.results.lock import is_held, lock
-from mnistcli.runs.plan import Outside
 from mnistcli.runs.sets import posting, stop_at_end, then
 from mnistcli.study import answer
 from mnistcli.study.book import Book, Row, Task, folder_of
@@ -36,28 +34,30 @@ _LOST = "its process ended with 0, and without a result"
 _OVER = "over"
 
 
-def run_study(plan: StudyPlan, terms: Terms, outside: Outside, place: Ranks) -> None:
+def run_study(
+    plan: StudyPlan, terms: Terms, place: Ranks, emit: Emit, should_stop: ShouldStop
+) -> None:
     """Do one rank's part of a study; the first returns when study.json has the answer.
 
     Raises:
         SetError: a run met a fault that every run would meet.
     """
-    crew = Crew(plan, terms, replace(outside, emit=once(outside.emit)))
+    crew = Crew(plan, terms, once(emit), should_stop)
     store = meeting.join(place)
     if place.leads:
         _lead(crew, place, store)
         return
     for number in itertools.count():
-        told = _await(store, f"stage/{number}", outside)
+        told = _await(store, f"stage/{number}", should_stop)
         if told == _OVER:
             return
         tasks = [Task(*one) for one in json.loads(told)]
         _share(crew, meeting.below(store, str(number)), tasks, place.rank)
 
 
-def begin(plan: StudyPlan, terms: Terms, outside: Outside) -> None:
+def begin(plan: StudyPlan, terms: Terms, emit: Emit, should_stop: ShouldStop) -> None:
     """Check all arms and register the plan: what each rank would refuse is refused once, here."""
-    crew = Crew(plan, terms, replace(outside, emit=once(outside.emit)))
+    crew = Crew(plan, terms, once(emit), should_stop)
     check_arms(crew)
     runlog.create(terms.out)
     with lock(terms.out):
@@ -66,13 +66,13 @@ def begin(plan: StudyPlan, terms: Terms, outside: Outside) -> None:
 
 def _open(crew: Crew) -> Book:
     """Return the study's book with the rows of earlier starts, its plan registered."""
-    first = next(iter(crew.settings.values()))
+    first = next(iter(crew.prepared.values()))
     book = Book(crew.plan, crew.terms.out, first.dataset.digest)
     book.read()
     registration, new = register(crew.terms.out, crew.plan, len(book.rows))
     if new and registration["number"] > 1:
         what = f"the plan has changed: registered as number {registration['number']}, beside the "
-        crew.outside.emit(Notice(f"{what}earlier one, after {len(book.rows)} runs"))
+        crew.emit(Notice(f"{what}earlier one, after {len(book.rows)} runs"))
     book.head(
         question=crew.plan.study.question,
         registration=registration["number"],
@@ -114,7 +114,7 @@ def _stage(crew: Crew, book: Book, store: Store, todo: Sequence[Task], place: Ra
     number = len(book.entrants) - 1
 
     def show(row: Row | None) -> None:
-        crew.outside.emit(_moved(crew, book, number, row))
+        crew.emit(_moved(crew, book, number, row))
 
     def collect() -> None:
         nonlocal seen
@@ -136,7 +136,7 @@ def _stage(crew: Crew, book: Book, store: Store, todo: Sequence[Task], place: Ra
         left = [task for task in todo if task not in book.rows]
         if not left or meeting.ended(store):
             break
-        if (signum := crew.outside.should_stop()) is not None:
+        if (signum := crew.should_stop()) is not None:
             raise Interrupted(signum)
         time.sleep(_POLL_SECONDS)
         _give_up_lost(crew, store, left, held)
@@ -155,7 +155,7 @@ def _share(
     heed = act or (lambda: stop_at_end(store))
     with contextlib.suppress(SetEnded):
         for index in meeting.claims(store, len(tasks)):
-            deliver(crew.train(tasks[index], rank, then(crew.outside.emit, heed)))
+            deliver(crew.train(tasks[index], rank, then(crew.emit, heed)))
             heed()
 
 
@@ -197,10 +197,10 @@ def _raise_fault(book: Book, number: int) -> None:
         raise SetError(what, {}, exit_code=row["exit_code"], hint=row["hint"])
 
 
-def _await(store: Store, key: str, outside: Outside) -> str:
+def _await(store: Store, key: str, should_stop: ShouldStop) -> str:
     """Return what the first rank says next; a stage may take hours."""
     while not meeting.arrived(store, key):
-        if (signum := outside.should_stop()) is not None:
+        if (signum := should_stop()) is not None:
             raise Interrupted(signum)
         time.sleep(_POLL_SECONDS)
     return meeting.read(store, key)
