@@ -18,7 +18,8 @@ from mnistcli.engine.optim import (
     lr_at,
     plateau_lr,
 )
-from mnistcli.recipe import Plateau, load
+from mnistcli.recipe import load
+from mnistcli.recipe.schedules import Plateau
 
 
 def test_onecycle_rises_to_the_peak_and_falls_to_nothing() -> None:

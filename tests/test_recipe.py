@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import Cli
 
 from mnistcli import recipe
 from mnistcli.errors import UsageError
 from mnistcli.files import packaged
 from mnistcli.models.identity import identity
 from mnistcli.models.registry import MODELS, build
+from mnistcli.recipe.schema import SECTIONS, Notes, Recipe
 from mnistcli.results.gather import published
 from mnistcli.study.arms import resolve_arms
 from mnistcli.study.schema import read_study
@@ -25,9 +27,31 @@ def test_every_packaged_recipe_loads_and_round_trips(tmp_path: Path) -> None:
     for name in names:
         loaded = recipe.load(name)
         copy = tmp_path / "copy.yaml"
-        copy.write_text(loaded.to_yaml())
-        assert recipe.load(str(copy)) == loaded
+        for commented in (False, True):
+            copy.write_text(loaded.to_yaml(commented=commented))
+            assert recipe.load(str(copy)) == loaded
         assert loaded.model in name
+
+
+def test_every_value_has_its_words_and_a_long_text_keeps_clear_of_them(tmp_path: Path) -> None:
+    kinds = [Recipe, *(kind for kinds in SECTIONS.values() for kind in kinds if kind is not Notes)]
+    silent = {
+        name for kind in kinds for name, field in kind.model_fields.items() if not field.description
+    }
+    assert silent == {"name", "optim", "schedule"}
+    long = f"{'a folder of networks/' * 9}net.py:tiny # or another"
+    loaded = recipe.load("v3", settings=["schedule={name: step, milestones: [5, 9]}"])
+    loaded = loaded.model_copy(update={"model": long})
+    (tmp_path / "r.yaml").write_text(loaded.to_yaml(commented=True))
+    assert recipe.load(str(tmp_path / "r.yaml")) == loaded
+
+
+def test_an_option_says_what_its_value_says(cli: Cli) -> None:
+    text = " ".join(cli("train", "--help").stdout.split())
+    values = "epochs", "batch_size", "seed", "validation", "patience_epochs"
+    for said in [Recipe.model_fields[name].description for name in values]:
+        assert said is not None
+        assert said in text
 
 
 @pytest.mark.parametrize(

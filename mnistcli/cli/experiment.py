@@ -76,7 +76,7 @@ def print_arm(plan: StudyPlan, name: str, output: Output) -> None:
     if name not in names:
         raise UsageError(f"no arm {name!r}", hint=nearest(name, names))
     recipe = plan.arms.named(name).recipe
-    output.product(recipe.to_yaml().rstrip())
+    output.product(recipe.to_yaml(commented=True).rstrip())
     output.document({"recipe": recipe.model_dump()})
 
 

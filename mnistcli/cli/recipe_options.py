@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli import options
+from mnistcli.recipe import words
 
 _RECIPE = "Recipe"
 _CODE = "Registered name, path/net.py:factory or package.module:factory."
@@ -34,20 +35,18 @@ Model = Annotated[
 Epochs = Annotated[
     int | None,
     typer.Option(
-        help="Passes over the training pictures.",
+        help=words.EPOCHS,
         show_default="the recipe's",
         rich_help_panel=_RECIPE,
     ),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(
-        help="Pictures per training step.", show_default="the recipe's", rich_help_panel=_RECIPE
-    ),
+    typer.Option(help=words.BATCH_SIZE, show_default="the recipe's", rich_help_panel=_RECIPE),
 ]
 Lr = Annotated[
     float | None,
-    typer.Option(help="Peak learning rate.", show_default="the recipe's", rich_help_panel=_RECIPE),
+    typer.Option(help=words.LR, show_default="the recipe's", rich_help_panel=_RECIPE),
 ]
 RecipeFile = Annotated[
     str | None,
@@ -86,8 +85,7 @@ Val = Annotated[
     bool,
     typer.Option(
         "--val",
-        help="Train on 50,000 pictures and evaluate on the 10,000 held out; no test picture is "
-        "read.",
+        help=words.VALIDATION,
         rich_help_panel=_RECIPE,
     ),
 ]
@@ -95,7 +93,7 @@ Teacher = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|RUN",
-        help="Learn from this network's answers too (distillation).",
+        help=words.TEACHER,
         show_default="the recipe's",
         callback=options.at_home,
         rich_help_panel=_RECIPE,
@@ -108,7 +106,7 @@ NoTeacher = Annotated[
 Patience = Annotated[
     int | None,
     typer.Option(
-        help="Stop after this many epochs without improvement; needs --val.",
+        help=words.PATIENCE,
         show_default="off",
         rich_help_panel=_RECIPE,
     ),

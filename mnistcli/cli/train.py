@@ -23,6 +23,7 @@ from mnistcli.cli.plan import (
 from mnistcli.engine import ranks
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.models.registry import resolve
+from mnistcli.recipe import words
 from mnistcli.results.goal import judge_result
 from mnistcli.view.output import Output
 
@@ -73,7 +74,7 @@ def train(
     print_recipe: given.PrintRecipe = False,
     seed: Annotated[
         int | None,
-        typer.Option(help="The run's seed.", show_default="the recipe's", rich_help_panel=_RUN),
+        typer.Option(help=words.SEED, show_default="the recipe's", rich_help_panel=_RUN),
     ] = None,
     seeds: Annotated[
         str | None,
@@ -172,7 +173,7 @@ def train(
     processes.check_set(resolved, numbers, jobs, parallel, out)
     processes.say_if_alone(output.talk)
     if print_recipe:
-        output.product(resolved.to_yaml().rstrip())
+        output.product(resolved.to_yaml(commented=True).rstrip())
         output.document({"recipe": resolved.model_dump()})
         return
     from mnistcli.engine.runtime import Request

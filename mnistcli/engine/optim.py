@@ -12,16 +12,9 @@ from torch import Tensor, nn
 
 from mnistcli.engine import muon
 from mnistcli.engine.scratch import import_without_cache
-from mnistcli.recipe import (
-    Adam,
-    Muon,
-    OneCycle,
-    Optimizer,
-    Plateau,
-    Recipe,
-    Sgd,
-    StepDecay,
-)
+from mnistcli.recipe import Recipe
+from mnistcli.recipe.optimizers import Adam, Muon, Optimizer, Sgd
+from mnistcli.recipe.schedules import Constant, Cosine, OneCycle, Plateau, StepDecay
 
 
 def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer:
@@ -89,15 +82,22 @@ def lr_at(recipe: Recipe, step: int, steps_per_epoch: int, accuracies: Sequence[
 
     `accuracies` are those of the finished epochs; only the plateau schedule reads them.
     """
-    peak, schedule = recipe.optim.lr, recipe.schedule
-    if schedule.name == "constant":
-        return peak
-    if isinstance(schedule, Plateau):
-        return plateau_lr(schedule, peak, accuracies)
-    if isinstance(schedule, StepDecay):
-        return peak * schedule.factor ** schedule.lowered(step // steps_per_epoch)
-    total = recipe.epochs * steps_per_epoch
-    warmup = schedule.warmup_fraction * total if isinstance(schedule, OneCycle) else 0.0
+    peak, total = recipe.optim.lr, recipe.epochs * steps_per_epoch
+    match recipe.schedule:
+        case Constant():
+            return peak
+        case Cosine():
+            return _one_cycle(peak, step, total, 0.0)
+        case OneCycle(warmup_fraction=share):
+            return _one_cycle(peak, step, total, share * total)
+        case StepDecay() as schedule:
+            return peak * schedule.factor ** schedule.lowered(step // steps_per_epoch)
+        case Plateau() as schedule:
+            return plateau_lr(schedule, peak, accuracies)
+
+
+def _one_cycle(peak: float, step: int, total: int, warmup: float) -> float:
+    """Return the rate of a straight line to the peak in `warmup` steps, then a cosine to 0."""
     position = step + 0.5  # the middle of the step: the last one still learns
     if position < warmup:
         return peak * position / warmup

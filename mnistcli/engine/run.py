@@ -14,7 +14,7 @@ from mnistcli.engine.runtime import Runtime
 from mnistcli.errors import DivergedError
 from mnistcli.events import Emit, Split
 from mnistcli.recipe import Recipe
-from mnistcli.recipe.schema import SMALLEST_LR
+from mnistcli.recipe.section import SMALLEST_LR
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,13 @@ class Run:
 
 def diverged(run: Run, what: str, step: int, epoch: int, lr: float) -> DivergedError:
     """Return the error of a step whose loss, gradient or weights were not finite."""
-    optim = run.recipe.optim
-    muon = f" --set optim.muon_lr={_lower(optim.muon_lr)}" if optim.name == "muon" else ""
+    rates = {name: value for name, value in run.recipe.optim if name.endswith("lr")}
+    lower = [f"--lr {_lower(rates.pop('lr'))}"]
+    lower += [f"--set optim.{name}={_lower(rate)}" for name, rate in rates.items()]
     return DivergedError(
         f"training diverged: {what} is not finite at step {step} (epoch {epoch}, lr {lr:.3g})",
         where=str(run.folder),
-        hint=f"lower the learning rate: --lr {_lower(optim.lr)}{muon}, and a new --out",
+        hint=f"lower the learning rate: {' '.join(lower)}, and a new --out",
     )
 
 

@@ -21,31 +21,17 @@ if TYPE_CHECKING:
         validate,
     )
     from mnistcli.recipe.schema import (
-        Adam,
         Augment,
         Distillation,
-        Muon,
         Notes,
-        OneCycle,
-        Optimizer,
-        Plateau,
         Recipe,
-        Sgd,
-        StepDecay,
     )
 
 __all__ = [
-    "Adam",
     "Augment",
     "Distillation",
-    "Muon",
     "Notes",
-    "OneCycle",
-    "Optimizer",
-    "Plateau",
     "Recipe",
-    "Sgd",
-    "StepDecay",
     "describe",
     "differences",
     "find",

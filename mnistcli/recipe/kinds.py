@@ -9,58 +9,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mnistcli.errors import UsageError
+from mnistcli.recipe.schema import SECTIONS, Augment
 
-# What each kind needs beside its name, and where the figures come from.
+# What each kind needs beside its name, as it stands beside the kind.
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
-    "optim": {
-        "sgd": {  # configs/plain/v3.yaml, chosen on the validation split
-            "lr": 0.2,
-            "momentum": 0.9,
-            "nesterov": True,
-            "weight_decay": 2e-4,
-            "decay_norm_and_bias": False,
-        },
-        "adam": {  # torch's decay, adamw's rate: 98.3 % as well, with torch's 1e-3 95.5 %
-            "lr": 0.01,
-            "weight_decay": 0.0,
-            "decay_norm_and_bias": False,
-        },
-        "adamw": {  # configs/plain/v1.yaml; torch's 1e-3 and 1e-2 give plain/v3 2.5 points less
-            # after two epochs (98.3 and 95.8 %, 1 seed, validation)
-            "lr": 0.01,
-            "weight_decay": 1e-4,
-            "decay_norm_and_bias": False,
-        },
-        "muon": {  # configs/v3.yaml, chosen on the validation split
-            "lr": 0.2,
-            "muon_lr": 0.03,
-            "momentum": 0.9,
-            "weight_decay": 1e-4,
-            "decay_norm_and_bias": False,
-        },
-    },
-    "schedule": {
-        "onecycle": {"warmup_fraction": 0.2},  # all packaged recipes that have it
-        "cosine": {},
-        "constant": {},
-        "plateau": {  # torch's factor and least rate; configs/baseline/v3.yaml's patience
-            "split": "validation",  # a choice on the test set is never a default
-            "factor": 0.1,
-            "patience_epochs": 1,
-            "min_lr": 0.0,
-        },
-        "step": {  # a third of 15 epochs, as the ImageNet example of pytorch/examples: 30 of 90
-            "every_epochs": 5,
-            "factor": 0.1,
-        },
-    },
+    section: {name: values for kind in kinds for name, values in kind.DEFAULTS.items()}
+    for section, kinds in SECTIONS.items()
+    if len(kinds) > 1
 }
 # configs/v3.yaml; what `--teacher` and `distillation.…` bring to a recipe without a teacher.
 TAUGHT = {"teacher": "teacher", "weight": 0.7, "temperature": 2.0}
-_OFF = dict.fromkeys(
-    ("rotation_degrees", "shift_fraction", "scale_fraction", "shear_degrees", "elastic_alpha"), 0
-)
-_MERGED = ("optim", "schedule", "augment", "distillation", "notes")
+_OFF = dict.fromkeys(Augment.RANGES, 0)
 _NEVER_KEPT = ("lr", "weight_decay")  # their size means another thing to another optimizer
 _EITHER = {"schedule.milestones": "every_epochs", "schedule.every_epochs": "milestones"}
 
@@ -72,7 +31,7 @@ def expand(key: str, value: Any) -> Iterator[tuple[str, Any]]:
     """
     if key in DEFAULTS and isinstance(value, str):
         yield f"{key}.name", value
-    elif key in _MERGED and isinstance(value, dict) and value:
+    elif key in SECTIONS and isinstance(value, dict) and value:
         yield from ((f"{key}.{name}", inner) for name, inner in value.items())
     else:
         yield key, value

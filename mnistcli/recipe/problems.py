@@ -10,30 +10,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mnistcli.errors import nearest
-from mnistcli.recipe.schema import (
-    Adam,
-    Augment,
-    Constant,
-    Cosine,
-    Distillation,
-    Muon,
-    Notes,
-    OneCycle,
-    Plateau,
-    Recipe,
-    Section,
-    Sgd,
-    StepDecay,
-)
+from mnistcli.recipe.schema import SECTIONS, Recipe
+from mnistcli.recipe.section import names_of
 from mnistcli.recipe.text import meant
 
-_SECTIONS: dict[str, tuple[type[Section], ...]] = {
-    "optim": (Sgd, Adam, Muon),
-    "schedule": (OneCycle, Cosine, Constant, Plateau, StepDecay),
-    "augment": (Augment,),
-    "distillation": (Distillation,),
-    "notes": (Notes,),
-}
 _TYPES = {
     "int_type": "int", "int_from_float": "int", "float_type": "float", "bool_type": "bool",
     "model_type": "section", "model_attributes_type": "section", "dict_type": "section",
@@ -102,7 +82,7 @@ def _nearest_key(loc: Sequence[str], values: dict[str, Any]) -> str:
     if others := [name for name in _names(section) if wrong in _fields(section, name)]:
         return f"it belongs to {' or '.join(others)}, not to {values[section]['name']}"
     known: dict[str, list[str]] = {}
-    for other, kinds in _SECTIONS.items():
+    for other, kinds in SECTIONS.items():
         for key in {key: None for kind in kinds for key in kind.model_fields}:
             known.setdefault(key, []).append(f"{other}.{key}")
     known |= {key: [key] for key in beside}
@@ -133,14 +113,12 @@ def _keys_beside(parents: Sequence[str], values: dict[str, Any]) -> list[str]:
 
 def _names(section: str) -> list[str]:
     """Return what a section's `name` may be; nothing where it has none."""
-    fields = [kind.model_fields.get("name") for kind in _SECTIONS.get(section, ())]
-    return [name for field in fields if field is not None for name in get_args(field.annotation)]
+    return [name for kind in SECTIONS.get(section, ()) for name in names_of(kind)]
 
 
 def _fields(section: str, name: Any) -> list[str]:
     """Return the keys of a section of this name; nothing of an unknown one."""
-    for kind in _SECTIONS.get(section, ()):
-        field = kind.model_fields.get("name")
-        if field is None or name in get_args(field.annotation):
+    for kind in SECTIONS.get(section, ()):
+        if name in names_of(kind) or not names_of(kind):
             return list(kind.model_fields)
     return []

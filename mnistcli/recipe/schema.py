@@ -4,129 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mnistcli.recipe import text
-
-MOST_EPOCHS = 10_000
-SMALLEST_LR = 1e-12  # a hundred thousandth of what moves a float32 weight of 1
-_Lr = Annotated[float, Field(ge=SMALLEST_LR)]  # no upper bound: divergence has its own exit code
-_Decay = Annotated[float, Field(ge=0, le=10)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: no unknown key, no NaN, no silent conversion, no change afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Sgd(Section):
-    """SGD with momentum, Nesterov's form unless switched off."""
-
-    name: Literal["sgd"]
-    lr: _Lr
-    momentum: float = Field(ge=0, lt=1)
-    nesterov: bool
-    weight_decay: _Decay
-    decay_norm_and_bias: bool
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Sgd:
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum above 0; else optim.nesterov=false")
-        return self
-
-
-class Adam(Section):
-    """Adam with L2 weight decay inside the gradient, or AdamW with decoupled decay."""
-
-    name: Literal["adam", "adamw"]
-    lr: _Lr
-    weight_decay: _Decay
-    decay_norm_and_bias: bool
-
-
-class Muon(Section):
-    """Muon at `muon_lr` on the hidden convolutions, SGD with Nesterov momentum at `lr` elsewhere.
-
-    The schedule moves both in proportion; decay is decoupled.
-    """
-
-    name: Literal["muon"]
-    lr: _Lr
-    muon_lr: _Lr
-    momentum: float = Field(ge=0, lt=1)
-    weight_decay: _Decay
-    decay_norm_and_bias: bool
-
-
-class OneCycle(Section):
-    """Linear from 0 to the peak over `warmup_fraction` of all steps, then a cosine to 0."""
-
-    name: Literal["onecycle"]
-    warmup_fraction: float = Field(ge=0, lt=1)
-
-
-class Cosine(Section):
-    """A cosine from the peak to 0 over all steps."""
-
-    name: Literal["cosine"]
-
-
-class Constant(Section):
-    """The same learning rate at every step."""
-
-    name: Literal["constant"]
-
-
-class Plateau(Section):
-    """torch's ReduceLROnPlateau in mode max: follow the accuracy on `split`."""
-
-    name: Literal["plateau"]
-    split: Literal["validation", "test"]
-    factor: float = Field(gt=0, lt=1)
-    patience_epochs: int = Field(ge=0, le=MOST_EPOCHS)
-    min_lr: float = Field(ge=0)
-
-
-class StepDecay(Section):
-    """torch's MultiStepLR or StepLR: times `factor` after these epochs, or after every so many."""
-
-    name: Literal["step"]
-    milestones: list[Annotated[int, Field(ge=1, le=MOST_EPOCHS)]] | None = Field(
-        default=None, min_length=1, max_length=100
-    )
-    every_epochs: int | None = Field(default=None, ge=1, le=MOST_EPOCHS)
-    factor: float = Field(gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _one_way_of_saying_when(self) -> StepDecay:
-        if (self.milestones is None) == (self.every_epochs is None):
-            raise ValueError("give either milestones or every_epochs")
-        if self.milestones is not None and self.milestones != sorted({*self.milestones}):
-            raise ValueError(f"milestones {self.milestones} do not rise")
-        return self
-
-    def lowered(self, epochs_done: int) -> int:
-        """Return how often the rate was lowered after so many epochs."""
-        if self.every_epochs is not None:
-            return epochs_done // self.every_epochs
-        return sum(milestone <= epochs_done for milestone in self.milestones or ())
+from mnistcli.recipe import comments, text, words
+from mnistcli.recipe.optimizers import Optimizer
+from mnistcli.recipe.schedules import Plateau, Schedule
+from mnistcli.recipe.section import MOST_EPOCHS, Section, kinds_in
 
 
 class Augment(Section):
     """Ranges of the random geometry, each drawn uniformly in ± its value; 0 switches one off."""
 
-    rotation_degrees: float = Field(ge=0, le=180)
-    shift_fraction: float = Field(ge=0, lt=1)
-    scale_fraction: float = Field(ge=0, lt=1)
-    scale_axes: Literal["joint", "separate"]
-    shear_degrees: float = Field(ge=0, lt=90)
-    elastic_alpha: float = Field(ge=0, le=1000)
-    elastic_sigma_pixels: float = Field(ge=1, le=28)
-    fade_epochs: int = Field(default=0, ge=0, le=MOST_EPOCHS)
+    rotation_degrees: float = Field(ge=0, le=180, description="Turn about the middle.")
+    shift_fraction: float = Field(ge=0, lt=1, description="Of the side, x and y apart.")
+    scale_fraction: float = Field(ge=0, lt=1, description="Larger or smaller by this share.")
+    scale_axes: Literal["joint", "separate"] = Field(
+        description="joint: one factor for x and y; separate: one for each."
+    )
+    shear_degrees: float = Field(ge=0, lt=90, description="Slant.")
+    elastic_alpha: float = Field(
+        ge=0, le=1000, description="Elastic distortion, torchvision's meaning."
+    )
+    elastic_sigma_pixels: float = Field(ge=1, le=28, description="Its smoothness.")
+    fade_epochs: int = Field(
+        default=0, ge=0, le=MOST_EPOCHS, description="The ranges shrink over this many last epochs."
+    )
+
+    RANGES: ClassVar[tuple[str, ...]] = (
+        "rotation_degrees", "shift_fraction", "scale_fraction", "shear_degrees", "elastic_alpha",
+    )  # fmt: skip
 
     def faded(self, epochs_left: int) -> Augment:
         """Return the ranges of an epoch: over the last `fade_epochs` they shrink linearly.
@@ -134,9 +42,7 @@ class Augment(Section):
         `epochs_left` counts the epoch itself: with 3 to fade the last have 3/4, 2/4, 1/4.
         """
         share = min(1.0, epochs_left / (self.fade_epochs + 1))
-        fields = ("rotation_degrees", "shift_fraction", "scale_fraction", "shear_degrees",
-                  "elastic_alpha")  # fmt: skip
-        return self.model_copy(update={name: getattr(self, name) * share for name in fields})
+        return self.model_copy(update={name: getattr(self, name) * share for name in self.RANGES})
 
 
 class Distillation(Section):
@@ -147,9 +53,11 @@ class Distillation(Section):
     answers and the network's before they are compared.
     """
 
-    teacher: str = Field(min_length=1)
-    weight: float = Field(gt=0, le=1)
-    temperature: float = Field(ge=1, le=100)
+    teacher: str = Field(min_length=1, description=words.TEACHER)
+    weight: float = Field(
+        gt=0, le=1, description="Of the teacher's loss; the labels' has the rest."
+    )
+    temperature: float = Field(ge=1, le=100, description="Softens both networks' answers.")
 
 
 class Notes(Section):
@@ -159,32 +67,38 @@ class Notes(Section):
     analysis: str = Field(default="", max_length=10_000)
 
 
-Optimizer = Annotated[Sgd | Adam | Muon, Field(discriminator="name")]
-Schedule = Annotated[
-    OneCycle | Cosine | Constant | Plateau | StepDecay, Field(discriminator="name")
-]
-
-
 class Recipe(Section):
     """Everything that decides a run's figures, except the data, the seed's luck and the machine.
 
     `notes` are words about it: no part of its values, its digest or a checkpoint.
     """
 
-    model: str = Field(min_length=1)
-    model_args: dict[str, bool | int | float | str]
-    epochs: int = Field(ge=1, le=MOST_EPOCHS)
-    batch_size: int = Field(ge=1, le=60_000)
-    seed: int = Field(ge=0, lt=2**31)
-    label_smoothing: float = Field(ge=0, lt=1)
+    model: str = Field(min_length=1, description="The network's name, or where its code is.")
+    model_args: dict[str, bool | int | float | str] = Field(
+        description="What the network is built with."
+    )
+    epochs: int = Field(ge=1, le=MOST_EPOCHS, description=words.EPOCHS)
+    batch_size: int = Field(ge=1, le=60_000, description=words.BATCH_SIZE)
+    seed: int = Field(ge=0, lt=2**31, description=words.SEED)
+    label_smoothing: float = Field(
+        ge=0, lt=1, description="Share of each label that goes to all classes alike."
+    )
     optim: Optimizer
     schedule: Schedule
-    ema_decay: float | None = Field(ge=0, lt=1)
-    augment: Augment
-    validation: bool = False
-    patience_epochs: int | None = Field(default=None, ge=1, le=MOST_EPOCHS)
-    distillation: Distillation | None = None
-    notes: Notes | None = Field(default=None, exclude=True)
+    ema_decay: float | None = Field(
+        ge=0, lt=1, description="Per step, of the weights' average that is evaluated; null = off."
+    )
+    augment: Augment = Field(description="Uniform in ± each value; 0 = off.")
+    validation: bool = Field(default=False, description=words.VALIDATION)
+    patience_epochs: int | None = Field(
+        default=None, ge=1, le=MOST_EPOCHS, description=words.PATIENCE
+    )
+    distillation: Distillation | None = Field(
+        default=None, description="A teacher beside the labels; null = the labels alone."
+    )
+    notes: Notes | None = Field(
+        default=None, exclude=True, description="Words for `report`; they decide no figure."
+    )
 
     @field_validator("model_args")
     @classmethod
@@ -223,7 +137,18 @@ class Recipe(Section):
         values = self.model_dump(exclude={"seed"})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
-    def to_yaml(self) -> str:
-        """Return the recipe as YAML that `load` reads back to an equal recipe."""
-        words = {} if self.notes is None else {"notes": self.notes.model_dump()}
-        return text.to_yaml(self.model_dump() | words)
+    def to_yaml(self, *, commented: bool = False) -> str:
+        """Return the recipe as YAML that `load` reads back to an equal recipe.
+
+        `commented`: each value's words stand beside it.
+        """
+        said = {} if self.notes is None else {"notes": self.notes.model_dump()}
+        values = self.model_dump() | said
+        return comments.to_yaml(values, Recipe) if commented else text.to_yaml(values)
+
+
+SECTIONS: dict[str, tuple[type[Section], ...]] = {
+    name: kinds
+    for name, field in Recipe.model_fields.items()
+    if (kinds := tuple(kinds_in(field.annotation)))
+}

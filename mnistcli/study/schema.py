@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mnistcli import files
 from mnistcli.errors import UsageError, nearest
 from mnistcli.recipe.reader import read_mapping
-from mnistcli.recipe.schema import MOST_EPOCHS, Section
+from mnistcli.recipe.section import MOST_EPOCHS, Section
 from mnistcli.recipe.seeds import parse_seeds
 
 MOST_ARMS = 200
