@@ -47,7 +47,7 @@ def test_every_value_has_its_words_and_a_long_text_keeps_clear_of_them(tmp_path:
 
 
 def test_an_option_says_what_its_value_says(cli: Cli) -> None:
-    text = " ".join(cli("train", "--help").stdout.split())
+    text = " ".join(cli("train", "--help").stdout.replace("│", " ").split())
     values = "epochs", "batch_size", "seed", "validation", "patience_epochs"
     for said in [Recipe.model_fields[name].description for name in values]:
         assert said is not None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mnistcli.events import EpochMetrics, RunStarted
@@ -17,56 +18,66 @@ def _mib(value: float | None) -> str:
     return "–" if value is None else f"{value:.0f}"
 
 
+def _share(percent: float) -> str:
+    return f"{percent:.2f}%"
+
+
+def _best(metrics: EpochMetrics, _: int) -> str:
+    best = 100 * metrics.best_correct / metrics.eval_total
+    return f"{best:.2f}% ({metrics.epochs_since_best})"
+
+
 def _seconds(value: float) -> str:
     return f"{value:.1f}s" if value < 1000 else f"{value:.0f}s"
 
 
-def columns(split: str) -> list[Column]:
+@dataclass(frozen=True, kw_only=True)
+class EpochColumn(Column):
+    """A column of the epoch table; its `value` is made of an epoch and the run's last one.
+
+    `width` is that of its widest text: a row fits below its title before all rows are known.
+    """
+
+    value: Callable[[EpochMetrics, int], Any]
+    width: int
+
+
+def columns(split: str) -> list[EpochColumn]:
     """Return the epoch table's columns; `split` names the pictures that are evaluated.
 
     The ranks leave on 80 columns what the project promises to show: accuracy, correct, best and
-    its age, learning rate and, on CUDA, the memory.
+    its age, learning rate and, on CUDA, the memory. Training figures are on augmented pictures.
     """
     name = {"validation": "val"}.get(split, split)
     four, two = "{:.4f}".format, "{:.2f}".format
+    one = EpochColumn
     return [
-        Column("epoch", "epoch"),
-        Column("train_loss", "train loss", four, four, rank=3),
-        Column("train_acc", "train acc", lambda v: f"{v:.2f}%", two, rank=2),
-        Column(f"{name}_loss", f"{name} loss", four, four, rank=7),
-        Column(f"{name}_acc", f"{name} acc", lambda v: f"{v:.2f}%", two),
-        Column("correct", "correct", lambda v: f"{int(v.split('/')[0]):,}", rank=1),
-        Column("best", "best (age)", plain=lambda v: v.split("%")[0], rank=5),
-        Column("since_best", "", rank=99),
-        Column("lr", "lr", "{:.1e}".format, "{:.2e}".format, rank=4),
-        Column("alloc_mib", "alloc", _mib, _mib, rank=6),
-        Column("reserved_mib", "res MiB", _mib, _mib, rank=6),
-        Column("rss_mib", "rss MiB", _mib, _mib, rank=10),
-        Column("img_s", "img/s", integer, rank=9),
-        Column("sec", "time", _seconds, "{:.1f}".format, rank=8),
-    ]
+        one("epoch", "epoch", width=5, value=lambda m, epochs: f"{m.epoch}/{epochs}"),
+        one("train_loss", "train loss", four, four, 3, width=10, value=lambda m, _: m.train_loss),
+        one("train_acc", "train acc", _share, two, 2, width=9,
+            value=lambda m, _: 100 * m.train_correct / m.train_total),
+        one(f"{name}_loss", f"{name} loss", four, four, 7, width=len(name) + 5,
+            value=lambda m, _: m.eval_loss),
+        one(f"{name}_acc", f"{name} acc", _share, two, width=len(name) + 4,
+            value=lambda m, _: 100 * m.accuracy),
+        one("correct", "correct", lambda v: f"{int(v.split('/')[0]):,}", rank=1, width=7,
+            value=lambda m, _: f"{m.eval_correct}/{m.eval_total}"),
+        one("best", "best (age)", plain=lambda v: v.split("%")[0], rank=5, width=11, value=_best),
+        one("since_best", "", rank=99, width=0, value=lambda m, _: m.epochs_since_best),
+        one("lr", "lr", "{:.1e}".format, "{:.2e}".format, 4, width=7, value=lambda m, _: m.lr),
+        one("alloc_mib", "alloc", _mib, _mib, 6, width=6, value=lambda m, _: m.allocated_mib),
+        one("reserved_mib", "res MiB", _mib, _mib, 6, width=7, value=lambda m, _: m.reserved_mib),
+        one("rss_mib", "rss MiB", _mib, _mib, 10, width=7, value=lambda m, _: m.rss_mib),
+        one("img_s", "img/s", integer, rank=9, width=7,
+            value=lambda m, _: round(m.images_per_second)),
+        one("sec", "time", _seconds, "{:.1f}".format, 8, width=6,
+            value=lambda m, _: m.train_seconds + m.eval_seconds),
+    ]  # fmt: skip
 
 
 def row(metrics: EpochMetrics, epochs: int) -> dict[str, Any]:
-    """Return an epoch's values by column; training figures are on augmented pictures."""
-    name = {"validation": "val"}.get(metrics.split, metrics.split)
-    best = 100 * metrics.best_correct / metrics.eval_total
-    return {
-        "epoch": f"{metrics.epoch}/{epochs}",
-        "train_loss": metrics.train_loss,
-        "train_acc": 100 * metrics.train_correct / metrics.train_total,
-        f"{name}_loss": metrics.eval_loss,
-        f"{name}_acc": 100 * metrics.accuracy,
-        "correct": f"{metrics.eval_correct}/{metrics.eval_total}",
-        "best": f"{best:.2f}% ({metrics.epochs_since_best})",
-        "since_best": metrics.epochs_since_best,
-        "lr": metrics.lr,
-        "alloc_mib": metrics.allocated_mib,
-        "reserved_mib": metrics.reserved_mib,
-        "rss_mib": metrics.rss_mib,
-        "img_s": round(metrics.images_per_second),
-        "sec": metrics.train_seconds + metrics.eval_seconds,
-    }
+    """Return an epoch's values by column."""
+    return {column.key: column.value(metrics, epochs) for column in columns(metrics.split)}
 
 
 def threads_text(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -19,17 +20,11 @@ from mnistcli.events import (
     RunStarted,
 )
 from mnistcli.view import epochs
+from mnistcli.view.epochs import EpochColumn
 from mnistcli.view.output import Output, wrapped
 from mnistcli.view.runset import news
-from mnistcli.view.tables import Column, fill
+from mnistcli.view.tables import fill
 from mnistcli.view.text import escaped
-
-# Widest value of each column, so that a row fits below its title before all rows are known.
-_WIDTH = {
-    "epoch": 5, "train_loss": 10, "train_acc": 9, "test_loss": 9, "val_loss": 8, "test_acc": 8,
-    "val_acc": 7, "correct": 7, "best": 11, "lr": 7, "alloc_mib": 6, "reserved_mib": 7,
-    "rss_mib": 7, "img_s": 7, "sec": 6,
-}  # fmt: skip
 
 
 class LiveView:
@@ -37,8 +32,7 @@ class LiveView:
 
     def __init__(self, output: Output) -> None:
         self._console = output.console()
-        self._columns: list[Column] = []
-        self._width = _WIDTH
+        self._columns: list[EpochColumn] = []
         self._total_epochs = 0
         self._task: TaskID | None = None
         self._bar = Progress(
@@ -84,27 +78,27 @@ class LiveView:
         for line in fill(epochs.headline(event, __version__), self._console.width, separator=" · "):
             self._console.print(escaped(line), style="bold", soft_wrap=True)
         self._console.print(f"run {event.run_dir}", soft_wrap=True)
-        longest = f"{event.epochs}/{event.epochs}"
-        self._width = _WIDTH | {"epoch": max(len(longest), _WIDTH["epoch"])}
         self._columns = self._fit(event)
         self._total_epochs = event.epochs
-        titles = [column.title.rjust(self._width[column.key]) for column in self._columns]
+        titles = [column.title.rjust(column.width) for column in self._columns]
         self._console.print(Text(" ".join(titles), style="dim"), no_wrap=True, crop=True)
         for metrics in event.history:
             self._print_row(epochs.row(metrics, event.epochs))
         self._task = self._bar.add_task("starting", total=None, figures="")
 
-    def _fit(self, event: RunStarted) -> list[Column]:
+    def _fit(self, event: RunStarted) -> list[EpochColumn]:
         """Choose the columns that this device fills and this terminal has room for."""
         absent = {"rss_mib"} if event.runtime["device"] != "cpu" else {"alloc_mib", "reserved_mib"}
         kept = [c for c in epochs.columns(event.split) if c.title and c.key not in absent]
+        longest = len(f"{event.epochs}/{event.epochs}")
+        kept[0] = replace(kept[0], width=max(longest, kept[0].width))
         room = self._console.width + 1  # the last column needs no gap
-        while sum(self._width[c.key] + 1 for c in kept) > room and any(c.rank for c in kept):
+        while sum(c.width + 1 for c in kept) > room and any(c.rank for c in kept):
             kept.remove(max(reversed(kept), key=lambda column: column.rank))
         return kept
 
     def _print_row(self, values: dict[str, Any]) -> None:
-        cells = [c.show(values[c.key]).rjust(self._width[c.key]) for c in self._columns]
+        cells = [c.show(values[c.key]).rjust(c.width) for c in self._columns]
         self._console.print(Text(" ".join(cells)), no_wrap=True, crop=True)
 
     def _progress(self, event: BatchFinished) -> None:
