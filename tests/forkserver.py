@@ -140,7 +140,7 @@ def become(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    for module in ("cli.app", "experiment", "trained", "engine.machine"):
+    for module in ("cli.app", "runs.single", "runs.trained", "engine.machine"):
         import_module(f"mnistcli.{module}")
     import_module("torch._dynamo")  # torch's optimizers import it: 2 s
     import_module("torchinfo")
