@@ -1,4 +1,4 @@
-"""Export registered networks in each format: the record behind the README's table.
+"""Export registered networks in each format: the record behind the table in checkpoints/README.md.
 
     python tests/exports.py checkpoints/records/export.json [MODEL…]
     python tests/exports.py checkpoints/records/export.json --table
@@ -66,7 +66,7 @@ def keep(path: Path, row: dict[str, Any]) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the README's table; bytes throughout, accuracy before where it differs."""
+    """Return that table; bytes throughout, accuracy before where it differs."""
     flat = [
         row
         | {

@@ -17,7 +17,7 @@ from mnistcli.data import mnist
 from mnistcli.errors import UsageError
 from mnistcli.events import EpochFinished, Event
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PAGE = (Path(__file__).parents[1] / "configs" / "README.md").read_text()
 
 
 def test_the_import_alone_brings_no_torch() -> None:
@@ -98,8 +98,8 @@ def test_a_misspelt_value_names_the_nearest(tmp_path: Path) -> None:
     assert "lr" in caught.value.hint + str(caught.value)
 
 
-def test_the_lines_of_the_readme_run(tiny_data: Path, tmp_path: Path) -> None:
-    code = re.search(r"<!-- python -->\n```python\n(.*?)```", README, re.DOTALL)
+def test_the_lines_of_the_page_run(tiny_data: Path, tmp_path: Path) -> None:
+    code = re.search(r"<!-- python -->\n```python\n(.*?)```", PAGE, re.DOTALL)
     assert code is not None
     text = code[1].replace("epochs=15", f"epochs=1, batch_size=32, data_dir={str(tiny_data)!r}")
     text = text.replace('out="v3"', f"out={str(tmp_path / 'run')!r}")

@@ -1,4 +1,4 @@
-"""`summary`, `evaluate` and `compare` in a pipe and with --json, and the README's table."""
+"""`summary`, `evaluate` and `compare` in a pipe and with --json, and the table of all results."""
 
 from __future__ import annotations
 
@@ -213,6 +213,6 @@ def test_compare_without_arguments_shows_the_records(cli: Cli) -> None:
     assert cli("compare", "nothing").returncode == 4
 
 
-def test_the_readmes_table_is_what_the_records_say() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+def test_the_table_of_all_results_is_what_the_records_say() -> None:
+    readme = (Path(__file__).parents[1] / "checkpoints" / "README.md").read_text()
     assert to_markdown(rows(gather([]).results), difference=False) in readme

@@ -203,11 +203,11 @@ def test_integers_stay_near_the_network(dataset: mnist.Dataset) -> None:
     assert (found - wanted).square().mean().sqrt() < 0.1 * spread
 
 
-def test_the_table_of_the_readme_is_that_of_the_record() -> None:
+def test_the_table_of_the_page_is_that_of_the_record() -> None:
     root = Path(__file__).parents[1]
     rows = json.loads((root / "checkpoints" / "records" / "export.json").read_text())
     found = [(row["model"], row["format"]) for row in rows]
     assert found == [(n, to) for n in exports.NAMES for to in exports.FORMATS if (n, to) in found]
-    readme = (root / "README.md").read_text()
+    readme = (root / "checkpoints" / "README.md").read_text()
     shown = readme.partition("<!-- exports -->\n")[2].partition("<!-- /exports -->")[0]
     assert shown.strip() == exports.table(rows)

@@ -14,6 +14,7 @@ from mnistcli import recipe
 from mnistcli.results import runlog
 
 README = Path(__file__).parents[1] / "README.md"
+IN_FULL = README.parent / "checkpoints" / "README.md"
 STUDY = README.parent / "configs" / "study" / "README.md"
 
 
@@ -90,11 +91,31 @@ def test_words_decide_no_figure(tmp_path: Path) -> None:
     assert recipe.load("v3", model="v2").notes is None
 
 
-def test_the_readmes_results_are_what_the_command_writes(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [README, IN_FULL], ids=["by network", "in full"])
+def test_published_results_are_what_the_command_writes(
+    page: Path, cli: Cli, tmp_path: Path
+) -> None:
     copy = tmp_path / "README.md"
-    shutil.copy(README, copy)
+    shutil.copy(page, copy)
     assert cli("report", "--update", str(copy)).returncode == 0
-    assert copy.read_text() == README.read_text()
+    assert copy.read_text() == page.read_text()
+
+
+def test_results_by_network_stand_beside_each_other(
+    train_small: Cli, cli: Cli, tmp_path: Path
+) -> None:
+    train_small("--seeds", "0-2", "--no-teacher", out="runs")
+    train_small("--recipe", "baseline/v3", out="old")
+    page = tmp_path / "a.md"
+    page.write_text("<!-- results by network -->\n\n<!-- /results -->\n")
+    assert cli("report", str(tmp_path / "*"), "--update", str(page)).returncode == 0
+    (row,) = [line for line in page.read_text().splitlines() if line.startswith("| v3")]
+    _, name, design, parameters, alone, passes, taught, _, _ = (c.strip() for c in row.split("|"))
+    assert (name, parameters, passes, taught) == ("v3", "7,820", "0 of 3", "–")
+    assert design
+    summary = document(cli("compare", str(tmp_path / "runs"), "--json").stdout)["rows"][0]
+    low, high = summary["interval"]
+    assert alone == f"{100 * summary['mean']:.2f} % ± {50 * (high - low):.2f} (3)"
 
 
 def test_the_studies_tables_are_what_the_script_writes(tmp_path: Path) -> None:

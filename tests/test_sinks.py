@@ -14,7 +14,7 @@ from conftest import Cli
 from mnistcli import tensorboard
 from mnistcli.events import Event
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PAGE = (Path(__file__).parents[1] / "configs" / "README.md").read_text()
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def test_a_log_that_fails_is_left_out_and_the_run_goes_on(
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_the_sink_of_the_readme_works_from_a_package_of_its_own(
+def test_the_sink_of_the_page_works_from_a_package_of_its_own(
     line: list[str], tmp_path: Path
 ) -> None:
-    code = re.search(r"<!-- sink -->\n```python\n(.*?)```", README, re.DOTALL)
+    code = re.search(r"<!-- sink -->\n```python\n(.*?)```", PAGE, re.DOTALL)
     assert code is not None
     assert len(code[1].splitlines()) <= 15
     (tmp_path / "mylog.py").write_text(code[1])

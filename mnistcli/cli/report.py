@@ -47,7 +47,8 @@ def report(
         typer.Option(
             "--update",
             metavar="FILE.md",
-            help="Replace the results between the two markers in this file, as in README.md.",
+            help="Replace the results between the two markers in this file. The marker"
+            " `<!-- results by network -->` asks for one row per network, as in README.md.",
             show_default="none",
             callback=options.at_home,
             readable=False,
@@ -117,9 +118,11 @@ def _written(
     from mnistcli.files import write_where_named
     from mnistcli.results.comparison import rows
     from mnistcli.results.gather import gather
+    from mnistcli.results.networks import by_network
     from mnistcli.study.record import is_study, read_record  # pydantic: help does without
     from mnistcli.view.comparison import to_markdown
-    from mnistcli.view.report import to_report, update
+    from mnistcli.view.networks import network_markdown
+    from mnistcli.view.report import short_form, to_report, update
     from mnistcli.view.studyreport import study_markdown
 
     links = (out or Path("-")).absolute().parent
@@ -140,8 +143,12 @@ def _written(
         output.talk(f"notice: written {svg}")
     if readme is None:
         return to_report(table, found.unfinished, links), len(table)
-    shown = to_markdown(table, found.unfinished, difference=False)
-    return update(_read(readme), shown, where=str(readme)), len(table)
+    text = _read(readme)
+    if short_form(text):
+        shown = network_markdown(by_network(table))
+    else:
+        shown = to_markdown(table, found.unfinished, difference=False)
+    return update(text, shown, where=str(readme)), len(table)
 
 
 def _terminal(results: list[dict[str, Any]]) -> str:

@@ -24,7 +24,8 @@ class ModelEntry:
     """A network: how to build it, what it declares (held by a test), what the user reported.
 
     `reported_accuracy` is the user's best epoch, picked on the test set, in percent. What
-    `teaches` is there for others to learn from: no list shows it unasked.
+    `teaches` is there for others to learn from: no list shows it unasked. `design` is one line
+    for readers.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelEntry:
     mult_adds: int | None = None
     reported_accuracy: float | None = None
     teaches: bool = False
+    design: str = ""
 
     @property
     def own(self) -> bool:
@@ -46,27 +48,34 @@ MODELS = {
         ModelEntry(
             "v1", "mnistcli.models.v1:build",
             parameters=6_536, mult_adds=2_468_192, reported_accuracy=95.68,
+            design="convolutions and max-pooling alone",
         ),
         ModelEntry(
             "v2", "mnistcli.models.v2:build",
             parameters=6_704, mult_adds=2_374_280, reported_accuracy=98.88,
+            design="v1 with batch normalisation and ReLU",
         ),
         ModelEntry(
             "v3", "mnistcli.models.v3:build",
             parameters=7_820, mult_adds=2_431_352, reported_accuracy=99.37,
+            design="v2 with a skip connection",
         ),
         ModelEntry(
-            "v4", "mnistcli.models.learned_pool:build", parameters=7_554, mult_adds=2_110_638
+            "v4", "mnistcli.models.learned_pool:build", parameters=7_554, mult_adds=2_110_638,
+            design="learned 7×7 pooling, Hardswish",
         ),
         ModelEntry(
-            "v5", "mnistcli.models.learned_pool:build", parameters=4_898, mult_adds=1_307_864
+            "v5", "mnistcli.models.learned_pool:build", parameters=4_898, mult_adds=1_307_864,
+            design="v4, narrower",
         ),
         ModelEntry(
-            "v6", "mnistcli.models.learned_pool:build", parameters=1_955, mult_adds=395_696
+            "v6", "mnistcli.models.learned_pool:build", parameters=1_955, mult_adds=395_696,
+            design="v4, narrower and shallower",
         ),
         ModelEntry(
             "teacher", "mnistcli.models.teacher:build",
             parameters=119_866, mult_adds=9_149_098, teaches=True,
+            design="a wider network for the others to learn from",
         ),
     )
 }  # fmt: skip

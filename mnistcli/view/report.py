@@ -25,6 +25,7 @@ _COURSE = [
 ]
 _SINGLE = [_COURSE[0], Column("mean", "accuracy", percent)]
 _OPENING = re.compile(r"^<!-- results\b[^>]*-->", re.MULTILINE)
+_BY_NETWORK = re.compile(r"^<!-- results by network\b", re.MULTILINE)
 _MARKERS = re.compile(r"(<!-- results\b[^>]*-->\r?\n).*?(\r?\n<!-- /results -->)", re.DOTALL)
 
 
@@ -53,6 +54,11 @@ def section(row: Row, place: Path) -> str:
         _environment(row),
     ]
     return "\n\n".join(parts)
+
+
+def short_form(text: str) -> bool:
+    """Return whether a file's marker asks for one row per network."""
+    return _BY_NETWORK.search(text) is not None
 
 
 def update(text: str, table: str, *, where: str) -> str:

@@ -1,0 +1,98 @@
+"""Each figure in the README's prose, and in the pages beside the records, is a recorded one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mnistcli.models.registry import MODELS
+from mnistcli.results.comparison import Row, rows
+from mnistcli.results.gather import gather
+
+ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "checkpoints" / "records"
+
+
+def page(*parts: str) -> str:
+    """Return a page as one line, so that line breaks part no sentence."""
+    return " ".join((ROOT.joinpath(*parts) / "README.md").read_text().split())
+
+
+def recorded(name: str) -> Any:
+    return json.loads((RECORDS / name).read_text())
+
+
+def named(recipe: str) -> Row:
+    found = [row for row in rows(gather([]).results) if row["recipe"] == recipe]
+    return max(found, key=lambda row: row["n"])
+
+
+def percent(recipe: str) -> str:
+    return f"{100 * named(recipe)['mean']:.2f} %"
+
+
+def in_turn(name: str) -> str:
+    """Return 2.8 (2.7, 2.8, 2.9): a measurement's ratio, and those of its rounds."""
+    found = recorded(name)
+    return f"{found['ratio']:.1f} ({', '.join(f'{ratio:.1f}' for ratio in found['ratios'])})"
+
+
+def test_the_first_lines_say_what_the_records_say() -> None:
+    said = page()
+    v3, v4, v5 = (MODELS[name].parameters for name in ("v3", "v4", "v5"))
+    assert f"{percent('v3')} on the test set with {v3:,} parameters (v3)" in said
+    assert f"{percent('v4')} with {v4:,} (v4), {percent('v5')} with {v5:,} (v5)" in said
+    runs = [named(name)["n"] for name in ("v3", "v4", "v5")]
+    assert "means of {}, {} and {} runs".format(*runs) in said
+    assert f"{recorded('bench-torch.json')['ratio']:.1f} times the images per second" in said
+    (small,) = (one for one in recorded("export.json")
+                if (one["model"], one["format"]) == ("v6", "c-int8"))  # fmt: skip
+    assert f"v6 takes {small['arm']['flash']:,} bytes of flash" in said
+    minutes = named("v3")["seconds_per_epoch"] * 15 / 60
+    assert f"The 15 epochs took {minutes:.0f} minutes on one core of an AMD EPYC" in said
+    assert named("v3")["machines"] == ["AMD EPYC, 1 thread, bf16 compiled, torch 2.14.1+cu130"]
+
+
+def test_what_one_sees_is_what_the_picture_shows() -> None:
+    drawn = (RECORDS / "v3.svg").read_text()
+    block = (ROOT / "README.md").read_text().partition("epoch  train loss")[2].partition("```")[0]
+    figures = [word for word in block.split() if any(c.isdigit() for c in word)]
+    assert len(figures) > 25
+    assert [word for word in figures if word.strip("(),") not in drawn] == []
+
+
+def test_reliability_is_what_the_record_says() -> None:
+    lines = (ROOT / "tests" / "data" / "soak.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    random, steps, *fuzzed = found
+    said = page("tests")
+    assert f"{random['SIGKILL']} SIGKILLs and {random['SIGTERM']} SIGTERMs at random times" in said
+    assert (random["lost"], random["finished_equal"]) == (0, 3)
+    assert f"After {random['SIGKILL'] + random['SIGTERM']} kills and signals at random" in page()
+    assert f"each of the {steps['SIGKILL']} steps" in said
+    assert f"all {steps['finished_equal']} resumed" in said
+    assert {(one["count"], *one["failures"]) for one in fuzzed} == {(10_000,)}
+    assert f"in at most {max(one['peak_mib'] for one in fuzzed)} MiB" in said
+
+
+def test_speed_is_what_the_records_say() -> None:
+    said = page("checkpoints")
+    for name in ("bench.json", "bench-distilled.json", "bench-torch.json"):
+        assert f"{in_turn(name)} | `{name}`" in said
+    ours, theirs = (recorded("bench.json")[f"{who}images_per_second"] for who in ("", "baseline_"))
+    assert f"{ours:,.0f} images/s against {theirs:,.0f}" in said
+    threads = recorded("bench-torch.json")["threads"]
+    rounds = ", ".join(f"{ratio:.1f}" for ratio in sorted(threads["ratios"]))
+    assert f"Two threads bring {threads['ratio']:.1f} times one ({rounds})" in said
+    parts = recorded("bench-torch.json")["epoch_seconds"]
+    seconds = "{step:.1f} s of steps, {input:.1f} s of input and {evaluation:.1f} s of evaluation"
+    assert seconds.format(**parts) in said
+    several, alone = (one["wall_seconds"] for one in recorded("jobs.json")["runs"][::-1])
+    assert f"took {alone} s in one process with two threads and {several:.1f} s" in said
+    cuda = recorded("bench-cuda.json")
+    ratio, *_ = in_turn("bench-cuda.json").split()
+    assert f"{ratio} times the reference project's pipeline with 16 workers" in said
+    images = f"{cuda['images_per_second']:,.0f} images/s"
+    assert f"{images} against {cuda['baseline_images_per_second']:,.0f}" in said
+    assert f"{recorded('cuda-v3.json')['seconds_per_epoch']:.2f} s per epoch" in said
