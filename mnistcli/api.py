@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from mnistcli import recipe as recipes
-from mnistcli.cli.plan import resolve_recipe
+from mnistcli.cli.arguments import resolve_recipe
 from mnistcli.data import mnist
 from mnistcli.data.augment import normalise, to_input
 from mnistcli.engine import runtime, threads
@@ -30,7 +30,7 @@ from mnistcli.runs.plan import Plan
 from mnistcli.runs.single import run_one
 from mnistcli.runs.trained import Trained, logits_of, open_trained
 from mnistcli.view.output import Output
-from mnistcli.view.run import live_or_plain
+from mnistcli.view.progress import live_or_plain
 
 if TYPE_CHECKING:
     import numpy as np

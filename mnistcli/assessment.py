@@ -16,8 +16,8 @@ from mnistcli.errors import ArtifactError, UsageError
 from mnistcli.events import Mistake, Prediction
 from mnistcli.export.int8 import integer_logits
 from mnistcli.results.confusion import confusion, per_class, worst_pairs
+from mnistcli.results.figures import accuracy_dict, follows_test, goal
 from mnistcli.results.goal import Check, Limits, judge
-from mnistcli.results.result import accuracy_dict, follows_test, goal
 from mnistcli.runs.trained import Trained, logits_of
 
 

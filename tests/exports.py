@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mnistcli.results.result import environment
+from mnistcli.results.figures import environment
 from mnistcli.view.tables import Column, integer, markdown
 
 NAMES = ["v1", "v2", "v3", "v4", "v5", "v6"]

@@ -251,7 +251,7 @@ def recipes() -> tuple[Mutate, Probe]:
     """v3's recipe with mutated text or values, and changes by --set."""
     import yaml
 
-    from mnistcli.cli.plan import resolve_recipe
+    from mnistcli.cli.arguments import resolve_recipe
     from mnistcli.models.registry import MODELS, build
     from mnistcli.recipe import load, validate
 

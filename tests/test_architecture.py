@@ -123,7 +123,7 @@ def test_processes_meet_in_one_module_and_are_launched_by_another() -> None:
         for path in SOURCES
         if any(name.startswith("torch.distributed") for name in imports(path))
     }
-    of_types = {"runs/sets.py", "runs/ledger.py", "study/run.py"}
+    of_types = {"runs/sets.py", "runs/ledger.py", "study/execution.py"}
     assert users == {"engine/parallel.py", "engine/meeting.py", "cli/elastic.py"} | of_types
 
 

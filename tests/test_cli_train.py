@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli, document, values, write_idx
 
-from mnistcli.cli.plan import resume_command
+from mnistcli.cli.arguments import resume_command
 from mnistcli.data import mnist
 from mnistcli.results import runlog
 from mnistcli.results.lock import lock

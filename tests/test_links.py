@@ -12,7 +12,7 @@ from conftest import Cli, Runs, weights_of
 from mnistcli.engine import checkpoint
 from mnistcli.errors import EnvironmentFault, UsageError
 from mnistcli.files import write_atomically, write_where_named
-from mnistcli.results import report, runlog, setlog
+from mnistcli.results import runlog, setlog, writeup
 from mnistcli.results.lock import is_held, lock
 
 OURS = (
@@ -178,4 +178,4 @@ def test_a_finished_run_gets_the_pictures_that_it_lacks(runs: Runs, tmp_path: Pa
     assert not (run / "confusion.png").exists()
     again = runs.run(run, "--resume", "auto")
     assert (again.code, "already finished" in again.err + again.out) == (0, True)
-    assert {*report.PICTURES} <= {path.name for path in run.iterdir()}
+    assert {*writeup.PICTURES} <= {path.name for path in run.iterdir()}

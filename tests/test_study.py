@@ -11,7 +11,7 @@ from conftest import Cli, document
 from mnistcli import recipe as recipes
 from mnistcli.errors import UsageError
 from mnistcli.study.arms import Arms, resolve_arms
-from mnistcli.study.plan import open_plan
+from mnistcli.study.design import open_plan
 from mnistcli.study.schema import read_study
 
 EXAMPLE = """

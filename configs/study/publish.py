@@ -18,7 +18,7 @@ from typing import Any
 from mnistcli.files import write_where_named
 from mnistcli.results import stored
 from mnistcli.results.gather import gather, published
-from mnistcli.study.plan import open_plan
+from mnistcli.study.design import open_plan
 from mnistcli.study.recorded import recorded
 from mnistcli.study.schema import find_study, packaged_studies
 from mnistcli.view.report import update

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mnistcli.audit import audit
-from mnistcli.bench import limits
+from mnistcli.bench import roofline
 from mnistcli.data import mnist
 from mnistcli.data.batches import steps_per_epoch, training_batches
 from mnistcli.engine import machine, state, threads
@@ -203,14 +203,14 @@ def machine_limit(bench: Bench, step_seconds: float) -> dict[str, Any]:
     The share is floor / time of the steps: 1 would be every cycle a multiply-add.
     """
     with threads.all_of(bench.runtime):
-        gflops = limits.matmul_gflops(bench.runtime, bench.runtime.dtype)
+        gflops = roofline.matmul_gflops(bench.runtime, bench.runtime.dtype)
     mult_adds = audit(bench.entry, bench.recipe.model_args).mult_adds
     taught = bench.teacher_mult_adds
-    floor = limits.floor_seconds(mult_adds, taught, bench.epoch_images, gflops)
+    floor = roofline.floor_seconds(mult_adds, taught, bench.epoch_images, gflops)
     return {
         "precision": bench.runtime.precision,
         "matmul_gflops": gflops,
-        "fp32_matmul_gflops": limits.matmul_gflops(bench.runtime, torch.float32),
+        "fp32_matmul_gflops": roofline.matmul_gflops(bench.runtime, torch.float32),
         "mult_adds": mult_adds,
         "teacher_mult_adds": taught,
         "floor_seconds": floor,

@@ -40,8 +40,8 @@ from mnistcli.cli import (  # noqa: E402
     summary,
     train,
 )
+from mnistcli.cli.arguments import resume_command  # noqa: E402
 from mnistcli.cli.help import Command, Group  # noqa: E402
-from mnistcli.cli.plan import resume_command  # noqa: E402
 
 _EXIT_CODES = """
 **Exit codes**: 0 done · 1 unexpected error · 2 wrong option, recipe or model ·

@@ -156,7 +156,7 @@ def _origin(recipe: str, chosen: Runtime) -> dict[str, Any]:
     """Return what was timed, and where: commit, code path and machine."""
     from mnistcli.engine import ranks, state
     from mnistcli.results.comparison import machine
-    from mnistcli.results.result import code_path, environment
+    from mnistcli.results.figures import code_path, environment
 
     where: dict[str, Any] = {
         "recipe": recipe,

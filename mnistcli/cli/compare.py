@@ -13,7 +13,7 @@ import typer
 
 from mnistcli import recipe as recipes
 from mnistcli.cli import options, signals
-from mnistcli.cli.plan import parse_seeds, resolve_recipe
+from mnistcli.cli.arguments import parse_seeds, resolve_recipe
 from mnistcli.errors import Interrupted, UsageError
 from mnistcli.models.registry import COMPARED, known_names, resolve
 from mnistcli.results.goal import Limits
@@ -169,7 +169,7 @@ def _is_trainable(reference: str) -> bool:
 def _trained(reference: str, wanted: Wanted) -> list[dict[str, Any]]:
     """Complete one network's seeds; a stop names the line that goes on, which is the same."""
     from mnistcli.cli.sink import sink
-    from mnistcli.view.run import live_or_plain
+    from mnistcli.view.progress import live_or_plain
 
     plan = _plan(reference, wanted)
     from mnistcli.runs.missing import complete

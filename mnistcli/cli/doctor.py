@@ -54,7 +54,7 @@ def doctor(
             hint = nearest(name, REQUIRABLE)
             raise UsageError(f"unknown check {name!r}", where="--require", hint=hint)
     from mnistcli.diagnosis import Finding, diagnose, versions
-    from mnistcli.results.result import environment
+    from mnistcli.results.figures import environment
 
     output = Output("doctor", json, quiet, progress)
     findings = [*diagnose(device, data_dir), Finding("terminal", True, terminal(output))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mnistcli.cli import options
 from mnistcli.results.goal import to_dicts
 from mnistcli.view.dry_run import show_dry_run
-from mnistcli.view.run import live_or_plain
+from mnistcli.view.progress import live_or_plain
 
 if TYPE_CHECKING:
     from mnistcli.runs.plan import Plan

@@ -25,7 +25,7 @@ from mnistcli.study import freeze as freezing
 from mnistcli.study import record, visits
 from mnistcli.study.arms import own_networks
 from mnistcli.study.book import known
-from mnistcli.study.plan import StudyPlan, describe_plan, open_plan
+from mnistcli.study.design import StudyPlan, describe_plan, open_plan
 from mnistcli.study.recorded import recorded
 from mnistcli.view.output import Output
 from mnistcli.view.study import StudyView, show_answer, show_kinds
@@ -133,7 +133,7 @@ def conclude(folder: Path, output: Output) -> None:
 
 def _run_here(plan: StudyPlan, terms: Terms, output: Output) -> None:
     from mnistcli.engine.ranks import Ranks
-    from mnistcli.study.run import run_study
+    from mnistcli.study.execution import run_study
 
     view = StudyView(output)
     try:
@@ -149,7 +149,7 @@ def _run_here(plan: StudyPlan, terms: Terms, output: Output) -> None:
 
 def _run_rank(plan: StudyPlan, terms: Terms, output: Output) -> None:
     """Do one rank's part; the first one shows the study, and concludes where no parent does."""
-    from mnistcli.study.run import run_study
+    from mnistcli.study.execution import run_study
 
     place = ranks.here()
     view: Any = StudyView(output) if place.leads else None
@@ -184,7 +184,7 @@ def _quiet_sink() -> Any:
 
 def _launch(plan: StudyPlan, terms: Terms, output: Output, max_restarts: int | None) -> None:
     """Start this command line once more as ranks, and conclude when they are done."""
-    from mnistcli.study.run import begin
+    from mnistcli.study.execution import begin
 
     words, name = list(sys.argv[1:]), elastic.launch_name()
     try:

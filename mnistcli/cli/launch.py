@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnistcli.cli import elastic, options, signals
-from mnistcli.cli.plan import resume_command
+from mnistcli.cli.arguments import resume_command
 from mnistcli.cli.processes import OURS
 from mnistcli.cli.sink import defer, sink
 from mnistcli.engine import ranks
@@ -21,7 +21,7 @@ from mnistcli.results import runlog, setlog
 from mnistcli.results.goal import judge_result
 from mnistcli.results.lock import lock
 from mnistcli.view.output import Output
-from mnistcli.view.run import live_or_plain
+from mnistcli.view.progress import live_or_plain
 from mnistcli.view.runset import SetView, show_set
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from mnistcli.events import (
     RunStarted,
 )
 from mnistcli.results.runlog import record
-from mnistcli.view.run import draw_run
+from mnistcli.view.progress import draw_run
 
 
 def sink(view: Emit | None, *, plots: bool, quiet: bool = False, logs: Sequence[str] = ()) -> Emit:

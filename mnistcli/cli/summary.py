@@ -10,7 +10,7 @@ import typer
 
 from mnistcli import recipe as recipes
 from mnistcli.cli import options
-from mnistcli.cli.plan import resolve_arguments, resolve_recipe
+from mnistcli.cli.arguments import resolve_arguments, resolve_recipe
 from mnistcli.cli.recipe_options import Arguments
 from mnistcli.errors import UsageError
 from mnistcli.files import write_where_named

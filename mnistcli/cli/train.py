@@ -11,7 +11,7 @@ import typer
 from mnistcli import recipe as recipes
 from mnistcli.cli import options, processes, signals
 from mnistcli.cli import recipe_options as given
-from mnistcli.cli.plan import (
+from mnistcli.cli.arguments import (
     count_visits,
     name_network,
     names_seed,
@@ -216,7 +216,7 @@ def _run(plan: Plan, output: Output, *, logs: list[str]) -> None:
     from mnistcli.cli.sink import sink
     from mnistcli.events import RunStarted
     from mnistcli.runs.single import run_one
-    from mnistcli.view.run import live_or_plain
+    from mnistcli.view.progress import live_or_plain
     from mnistcli.view.verdict import show_result
 
     folders: list[str] = []

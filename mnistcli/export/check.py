@@ -15,7 +15,7 @@ from mnistcli.engine.scratch import temporary_folder
 from mnistcli.errors import EnvironmentFault
 from mnistcli.export.integer import LOGIT_BITS
 from mnistcli.files import write_atomically
-from mnistcli.results.result import accuracy_dict
+from mnistcli.results.figures import accuracy_dict
 
 C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-O2")
 _RUN_SECONDS = 600

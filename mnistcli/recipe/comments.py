@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mnistcli.recipe import text
+from mnistcli.recipe import syntax
 from mnistcli.recipe.section import Section, kinds_in, names_of
 
 _COLUMN, _WIDTH = 27, 100
@@ -34,7 +34,7 @@ def _lines(values: dict[str, Any], of: type[Section]) -> Iterator[str]:
 
 def _commented(key: str, value: Any, said: str, *, indent: int = 0) -> Iterator[str]:
     """Yield a value's lines; what is too long for a comment beside it has it above."""
-    first, *rest = text.to_yaml({key: value}).splitlines()
+    first, *rest = syntax.to_yaml({key: value}).splitlines()
     beside = _beside(first, said, indent)
     in_one_line = not rest or isinstance(value, dict | list)  # else a comment is part of a text
     if in_one_line and len(beside) + indent <= _WIDTH:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from mnistcli.errors import nearest
 from mnistcli.recipe.schema import SECTIONS, Recipe
 from mnistcli.recipe.section import names_of
-from mnistcli.recipe.text import meant
+from mnistcli.recipe.syntax import meant
 
 _TYPES = {
     "int_type": "int", "int_from_float": "int", "float_type": "float", "bool_type": "bool",

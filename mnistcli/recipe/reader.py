@@ -14,7 +14,7 @@ from mnistcli.errors import NotReadable, UsageError, nearest, not_readable
 from mnistcli.recipe import kinds
 from mnistcli.recipe.problems import explain
 from mnistcli.recipe.schema import Recipe
-from mnistcli.recipe.text import parse_yaml
+from mnistcli.recipe.syntax import parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mnistcli.recipe import comments, text, words
+from mnistcli.recipe import comments, syntax, words
 from mnistcli.recipe.optimizers import Optimizer
 from mnistcli.recipe.schedules import Plateau, Schedule
 from mnistcli.recipe.section import MOST_EPOCHS, Section, kinds_in
@@ -144,7 +144,7 @@ class Recipe(Section):
         """
         said = {} if self.notes is None else {"notes": self.notes.model_dump()}
         values = self.model_dump() | said
-        return comments.to_yaml(values, Recipe) if commented else text.to_yaml(values)
+        return comments.to_yaml(values, Recipe) if commented else syntax.to_yaml(values)
 
 
 SECTIONS: dict[str, tuple[type[Section], ...]] = {

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mnistcli.errors import ArtifactError
 from mnistcli.models.registry import MODELS
 from mnistcli.results.contrast import MARGIN, against, mark_standings
+from mnistcli.results.figures import code_path, summarise
 from mnistcli.results.gather import PUBLISHED, Result
 from mnistcli.results.goal import Limits
-from mnistcli.results.result import code_path, summarise
 
 if TYPE_CHECKING:
     from mnistcli.results.unfinished import Unfinished

@@ -19,7 +19,7 @@ from mnistcli.errors import (
     Interrupted,
     NotReadable,
 )
-from mnistcli.results import result, runlog, stored
+from mnistcli.results import figures, runlog, stored
 
 SCHEMA = 1
 _MOST_SESSIONS = 1000  # the last ones; each takes less than a kilobyte
@@ -75,7 +75,7 @@ class Log:
     def close(self, outcome: str) -> list[dict[str, Any]]:
         """Say how the open session ended; return all of them as plain values."""
         self._sessions[-1] = self._sessions[-1].model_copy(
-            update={"ended": result.now(), "outcome": outcome[:1000]}
+            update={"ended": figures.now(), "outcome": outcome[:1000]}
         )
         return self._write()
 

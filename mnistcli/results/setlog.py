@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mnistcli.engine.history import first_problem
 from mnistcli.errors import ArtifactError, BusyError, DivergedError, NotReadable, UsageError
-from mnistcli.results import goal, result, runlog, stored
+from mnistcli.results import figures, goal, runlog, stored
 from mnistcli.results.goal import Limits
 
 Row = dict[str, Any]
@@ -191,7 +191,7 @@ def results(rows: Sequence[Row], limits: Limits) -> list[dict[str, Any]]:
         if row["exit_code"] == 0:
             record = stored.of_folder(Path(row["run"]))
             checks = goal.judge_result(record, limits)
-            found.append(record | {"run": row["run"], "goal": result.goal(checks)})
+            found.append(record | {"run": row["run"], "goal": figures.goal(checks)})
     return found
 
 
@@ -207,7 +207,7 @@ def finish(document: Document, limits: Limits, required: Sequence[str]) -> None:
     missed = any(goal.failures(goal.judge_result(one, limits), required) for one in found)
     document["rows"] = rows
     failed = len(document["seeds"]) - len(found)
-    document["summary"] = result.summarise(found, limits, failed=failed) if found else None
+    document["summary"] = figures.summarise(found, limits, failed=failed) if found else None
     fault = first_fault(rows)
     document["exit_code"] = 3 * missed if fault is None else fault["exit_code"]
 

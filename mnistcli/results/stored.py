@@ -20,7 +20,7 @@ from mnistcli.engine.history import MOST_PICTURES, first_problem
 from mnistcli.errors import ArtifactError, UsageError, not_readable
 from mnistcli.events import Split
 from mnistcli.recipe import Recipe
-from mnistcli.results.result import follows_test
+from mnistcli.results.figures import follows_test
 from mnistcli.results.stats import wilson
 
 MOST_BYTES = 16 * 2**20  # a set of 10,000 runs, or a run of 10,000 epochs, takes a third of it

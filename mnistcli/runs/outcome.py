@@ -16,7 +16,7 @@ from mnistcli.engine.evaluate import Evaluation, mistakes
 from mnistcli.engine.run import Run
 from mnistcli.errors import ArtifactError, NotReadable
 from mnistcli.events import EpochMetrics, RunRecorded
-from mnistcli.results import result, runlog, stored
+from mnistcli.results import figures, runlog, stored
 from mnistcli.results.confusion import confusion
 from mnistcli.runs.plan import Plan
 
@@ -44,7 +44,7 @@ def _derived(
 ) -> dict[str, Any]:
     """Return the part of a result that a checkpoint decides."""
     audited = audit(plan.entry, plan.recipe.model_args)
-    return result.build(plan.recipe, plan.recipe_name, plan.changes, history) | {
+    return figures.build(plan.recipe, plan.recipe_name, plan.changes, history) | {
         "parameters": audited.parameters,
         "mult_adds": audited.mult_adds,
         "receptive_field": audited.receptive_field,
@@ -69,7 +69,7 @@ def write_result(
     )
     record = _derived(plan, current.history, current.evaluated.state_dict()) | {
         **facts,
-        "environment": result.environment() | {"finished": result.now()},
+        "environment": figures.environment() | {"finished": figures.now()},
     }
     runlog.write_json(run.folder / "result.json", record)
     return record

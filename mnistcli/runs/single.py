@@ -18,10 +18,10 @@ from mnistcli.errors import ArtifactError, DivergedError, UsageError
 from mnistcli.events import Emit, EpochMetrics, Notice, RunKept, RunStarted, ShouldStop
 from mnistcli.models import identity, own
 from mnistcli.models.registry import build
-from mnistcli.results import goal, result, runlog, sessions
+from mnistcli.results import figures, goal, runlog, sessions
 from mnistcli.results.lock import lock
-from mnistcli.results.report import PICTURES
 from mnistcli.results.sessions import Session
+from mnistcli.results.writeup import PICTURES
 from mnistcli.runs.outcome import believed, recorded, write_result
 from mnistcli.runs.plan import Plan, Shared, prepare, restored_runtime
 from mnistcli.runs.resume import TEACHER, Saved, locate, open_run
@@ -59,7 +59,7 @@ def run_seed(plan: Plan, seed: int, shared: Shared) -> dict[str, Any]:
                 assert saved is not None
                 _record_again(plan, folder, saved, shared)
     checks = goal.judge_result(record, plan.limits)
-    return record | {"run": str(folder), "goal": result.goal(checks)}
+    return record | {"run": str(folder), "goal": figures.goal(checks)}
 
 
 def follow(plan: Plan, shared: Shared) -> None:
@@ -139,11 +139,11 @@ def _of_run(shared: Shared) -> dict[str, Any]:
 def _session(saved: Saved, chosen: Runtime) -> Session:
     """Return the session that begins now."""
     return Session(
-        started=result.now(),
+        started=figures.now(),
         from_epoch=0 if saved is None else len(saved["history"]),
         runtime=chosen.to_dict(),
         versions=state.versions(),
-        environment=result.environment(),
+        environment=figures.environment(),
     )
 
 

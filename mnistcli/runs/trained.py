@@ -20,7 +20,7 @@ from mnistcli.models import own
 from mnistcli.models.registry import MODELS, ModelEntry, build, resolve
 from mnistcli.recipe import Recipe, validate
 from mnistcli.recipe import model_args as model_args_of
-from mnistcli.results.result import follows_test
+from mnistcli.results.figures import follows_test
 from mnistcli.results.runlog import run_folders
 
 

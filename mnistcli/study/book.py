@@ -17,7 +17,7 @@ from mnistcli.results import runlog, setlog, stored
 from mnistcli.study import answer
 from mnistcli.study.answer import Entry, Result
 from mnistcli.study.arms import Arm
-from mnistcli.study.plan import StudyPlan
+from mnistcli.study.design import StudyPlan
 from mnistcli.study.stages import Step
 
 Row = dict[str, Any]

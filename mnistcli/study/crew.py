@@ -14,7 +14,7 @@ from mnistcli.results.goal import Limits
 from mnistcli.runs.plan import Plan, Shared, prepare
 from mnistcli.runs.sets import attempt
 from mnistcli.study.book import Row, Task, folder_of, recipe_of
-from mnistcli.study.plan import StudyPlan
+from mnistcli.study.design import StudyPlan
 
 
 @dataclass(frozen=True)

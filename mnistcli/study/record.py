@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mnistcli.errors import ArtifactError, UsageError
-from mnistcli.results import report, result, runlog, stored
+from mnistcli.results import figures, runlog, stored, writeup
 from mnistcli.study import book
 from mnistcli.study.registration import claims, registrations
 
@@ -52,7 +52,7 @@ def courses(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     for row in document["rows"]:
         if row["exit_code"] == 0 and row["stage"] == last[row["arm"]]:
             runs.setdefault(row["arm"], []).append(stored.of_folder(Path(row["run"])))
-    return {arm: report.course(found) for arm, found in runs.items()}
+    return {arm: writeup.course(found) for arm, found in runs.items()}
 
 
 def decisions(folder: Path) -> list[dict[str, Any]]:
@@ -80,6 +80,11 @@ def decide(folder: Path, arm: str, reason: str) -> None:
         raise UsageError(f"no arm {arm!r}", where=str(folder), hint=", ".join(list(known)[:5]))
     if not reason.strip():
         raise UsageError("a decision by hand needs its reason", hint="--reason 'a tenth faster'")
-    said = {"arm": arm, "reason": reason.strip(), "made": result.now(), "runs": len(record["rows"])}
+    said = {
+        "arm": arm,
+        "reason": reason.strip(),
+        "made": figures.now(),
+        "runs": len(record["rows"]),
+    }
     found = [*record["decisions"], said][-_MOST:]
     runlog.write_json(folder / _DECISIONS, {"decisions": found})

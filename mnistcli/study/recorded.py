@@ -8,7 +8,7 @@ from typing import Any
 from mnistcli.results.comparison import machine
 from mnistcli.results.gather import Result
 from mnistcli.study import answer
-from mnistcli.study.plan import StudyPlan
+from mnistcli.study.design import StudyPlan
 from mnistcli.study.stages import Step
 
 

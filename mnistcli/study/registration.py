@@ -12,8 +12,8 @@ from typing import Any
 
 from mnistcli import __version__
 from mnistcli.errors import ArtifactError, UsageError
-from mnistcli.results import result, runlog, stored
-from mnistcli.study.plan import StudyPlan
+from mnistcli.results import figures, runlog, stored
+from mnistcli.study.design import StudyPlan
 from mnistcli.study.stages import RULE
 
 Registration = dict[str, Any]
@@ -45,7 +45,7 @@ def register(folder: Path, plan: StudyPlan, runs_before: int) -> tuple[Registrat
             return before[-1], False
     document = new | {
         "number": len(before) + 1,
-        "made": result.now(),
+        "made": figures.now(),
         "runs_before": runs_before,
     }
     document["sha256"] = _digest(document)
@@ -112,7 +112,7 @@ def _described(plan: StudyPlan) -> Registration:
         "sd": plan.spread.sd,
         "sd_source": plan.spread.source,
         "rule": RULE,
-        "code": {"version": __version__, "commit": result.commit()},
+        "code": {"version": __version__, "commit": figures.commit()},
     }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mnistcli.results.figures import code_path
 from mnistcli.results.goal import Check
-from mnistcli.results.result import code_path
 from mnistcli.view.epochs import threads_text
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, integer, plain_line

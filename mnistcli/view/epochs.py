@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnistcli.events import EpochMetrics, RunStarted
-from mnistcli.results.result import code_path
+from mnistcli.results.figures import code_path
 from mnistcli.view.tables import Column, integer, percent
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnistcli.events import EpochFinished, EpochMetrics, RunStarted
+from mnistcli.results.figures import goal
 from mnistcli.results.goal import Limits, judge_result
-from mnistcli.results.result import goal
 from mnistcli.view.live import LiveView
 from mnistcli.view.output import Output
 from mnistcli.view.text import escaped, new_console

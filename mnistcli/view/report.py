@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnistcli.errors import UsageError
-from mnistcli.results import report
+from mnistcli.results import writeup
 from mnistcli.results.goal import Limits
 from mnistcli.view import epochs
 from mnistcli.view.comparison import to_markdown
@@ -39,7 +39,7 @@ def to_report(rows: Sequence[Row], unfinished: Sequence[Row], place: Path) -> st
 def section(row: Row, place: Path) -> str:
     """Return one row's target, result, analysis, epochs, pictures and environment."""
     results = row["results"]
-    said = report.words(results[0])
+    said = writeup.words(results[0])
     of_model = row["recipe"].split()[0] == row["model"]
     name = row["recipe"] if of_model else f"{row['model']} · {row['recipe']}"
     name += f" · {row['which']}" if row["which"] else ""
@@ -126,9 +126,9 @@ def _cost(row: Row) -> str:
 
 def _epoch_table(row: Row) -> str:
     """Return all columns of a single run's epochs, else the course over the seeds."""
-    history = report.history(row["results"])
+    history = writeup.history(row["results"])
     if not history:
-        table = report.course(row["results"])
+        table = writeup.course(row["results"])
         return markdown(_COURSE if row["n"] > 1 else _SINGLE, table)
     values = [epochs.row(metrics, len(history)) for metrics in history]
     shown = [column for column in epochs.columns(row["split"])
@@ -138,7 +138,7 @@ def _epoch_table(row: Row) -> str:
 
 def _links(row: Row, place: Path) -> list[str]:
     """Return the pictures of the first run that has some."""
-    result, drawn = report.pictures(row["results"])
+    result, drawn = writeup.pictures(row["results"])
     if result is None:
         return []
     lines = []

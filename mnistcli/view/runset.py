@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mnistcli import __version__
 from mnistcli.events import Event, Notice, RowAdded, SetStarted
+from mnistcli.results.figures import code_path
 from mnistcli.results.goal import Check, verdict
-from mnistcli.results.result import code_path
 from mnistcli.view.output import Output
 from mnistcli.view.tables import Column, integer, percent, plain_line
 from mnistcli.view.text import escaped

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mnistcli.results import report
+from mnistcli.results import writeup
 from mnistcli.results.goal import Limits
 from mnistcli.results.literature import LABEL, POINTS
 from mnistcli.view.plots import new_figure, own_style, to_png
@@ -82,7 +82,7 @@ def _draw_course(axes: Axes, rows: Sequence[Row]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for index, row in enumerate(rows):
-        course = report.course(row["results"])
+        course = writeup.course(row["results"])
         epochs = [point["epoch"] for point in course]
         mean, least, most = (
             [_error(point[key]) for point in course] for key in ("mean", "least", "most")

@@ -22,7 +22,7 @@ from mnistcli.runs.sets import posting, stop_at_end, then
 from mnistcli.study import answer
 from mnistcli.study.book import Book, Row, Task, folder_of
 from mnistcli.study.crew import Crew, Terms, check_arms, once
-from mnistcli.study.plan import StudyPlan
+from mnistcli.study.design import StudyPlan
 from mnistcli.study.registration import register
 
 if TYPE_CHECKING:
