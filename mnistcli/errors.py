@@ -1,4 +1,19 @@
-"""The one exception family for users: what, where, what to do next, and the exit code."""
+"""The one exception family for people: what, where, what to do next, and the exit code.
+
+Exception
+└── MnistcliError             1  unexpected
+    ├── UsageError            2  a wrong option, recipe or model
+    ├── GateError             3  a `--require` gate failed
+    ├── SetError              -  runs of a set have no result: the code of the first of them
+    ├── ArtifactError         4  data or a checkpoint is missing, damaged or refused
+    │   └── NotReadable       5  a file that this account may not read
+    ├── EnvironmentFault      5  device, disk, permission, memory or compiler
+    ├── DivergedError         6  training reached a loss or gradient that is not finite
+    └── BusyError             7  another process holds the run's folder
+BaseException                    not Exception: no library takes them for faults
+├── Interrupted     128 + signal  129 SIGHUP, 130 Ctrl-C, 143 SIGTERM
+└── SetEnded                  -  this rank's own run stops too; never seen outside
+"""
 
 from __future__ import annotations
 
@@ -18,7 +33,7 @@ _OF_THE_MACHINE = ("OutOfMemoryError", "DistBackendError", "DistNetworkError", "
 
 
 class MnistcliError(Exception):
-    """Something a user can mend. `where` and `hint` may be empty.
+    """Something that a person can repair. `where` and `hint` may be empty.
 
     `report` is what was found all the same; it goes into the JSON document.
     """
