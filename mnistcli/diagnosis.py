@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from mnistcli.data import mnist
-from mnistcli.engine import machine, runtime
+from mnistcli.engine import choice, machine, runtime
 from mnistcli.engine.runtime import Request
 from mnistcli.errors import MnistcliError
 
@@ -74,7 +74,9 @@ def _device(asked: str) -> Finding:
     except MnistcliError as error:
         return Finding("device", False, str(error))
     why = f"; the NVIDIA device is not used: {chosen.device_reason}" if chosen.device_reason else ""
-    found = f"{asked} chooses {chosen.device} with {chosen.precision}{why}"
+    kernels = choice.kernel_precision("auto")
+    compiles = chosen.device == "cpu" and runtime.compile_fault(kernels) is None
+    found = f"{asked} chooses {chosen.device} with {kernels if compiles else chosen.precision}{why}"
     return Finding("device", not chosen.device_reason, found)
 
 
@@ -107,7 +109,7 @@ def _compiler(asked: str) -> Finding:
         chosen = runtime.decide(Request(device=asked))
     except MnistcliError as error:
         return Finding("compiler", None, str(error))
-    fault = runtime.compile_fault()
+    fault = runtime.compile_fault(choice.kernel_precision("auto"))
     if fault is not None and chosen.device != "cpu":
         return Finding("compiler", None, f"{fault}; training on {chosen.device} needs none")
     return Finding("compiler", fault is None, fault or "builds what the CPU trains through")

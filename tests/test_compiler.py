@@ -39,7 +39,7 @@ ODD = {
     "ails: no message": ["exit 1"],
     "can't be loaded": ["exit 0"],
     "too short": ['echo text > "${@: -2:1}"'],
-    "lack lanes_permitted": ['exec g++ -shared -o "${@: -2:1}" -x c++ /dev/null'],
+    "lack lanes_create": ['exec g++ -shared -o "${@: -2:1}" -x c++ /dev/null'],
     "ails: erreur \ufffdtrange": [r"printf 'erreur \xe9trange' >&2; exit 1"],
 }
 

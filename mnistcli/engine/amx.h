@@ -5,9 +5,16 @@
 // A tile product is C [M, 16] += A [M, 2K] · B [K, 16 pairs]. Its 16 columns are pictures in the
 // convolution, and channels of the input in the weights' gradient.
 
+#pragma once
+
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+#include "vectors.h"
 
 // The compiler does not know that tiles read memory (GCC 12): what was written must be there.
 #define WRITTEN() asm volatile("" ::: "memory")
@@ -20,12 +27,6 @@
 namespace tiles {
 
 constexpr int DEPTH = 16;  // pairs of a product at most
-
-// Ask the system, once a process, for the right to use tiles.
-inline bool permitted() {
-  static const bool given = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0;
-  return given;
-}
 
 // The shapes of this thread's tiles while it lives; those of others, such as oneDNN, come back.
 // 0 to 3 are C [rows, 16], 4 is A [rows, 2·depth], 6 and 7 are B [depth, 16 pairs].

@@ -55,3 +55,10 @@ def precision(asked: str, place: torch.device) -> Precision:
     if asked == "bf16" and not native_bf16:
         raise EnvironmentFault(f"{place} has no native bf16", hint=f"--precision {best}")
     return asked  # type: ignore[return-value]
+
+
+def kernel_precision(asked: str) -> Precision:
+    """Return what the CPU's kernels multiply in; `auto` is the faster that they have here."""
+    if asked == "auto":
+        return "bf16" if machine.cpu_has_tiles() else "fp32"
+    return asked  # type: ignore[return-value]

@@ -28,14 +28,17 @@ _FLAGS = (
     "-fno-math-errno", "-pthread", "-shared", "-fPIC",
 )  # fmt: skip
 _FUNCTIONS = {
-    "lanes_permitted": ctypes.c_bool, "lanes_create": ctypes.c_void_p, "lanes_destroy": None,
-    "lanes_forward": ctypes.c_bool, "lanes_backward": ctypes.c_bool,
+    "lanes_create": ctypes.c_void_p, "lanes_destroy": None, "lanes_forward": ctypes.c_bool,
+    "lanes_backward": ctypes.c_bool,
 }  # fmt: skip
 
 
 @functools.cache
 def compile_kernels(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | str:
-    """Return the loaded kernels, or why they can't be had here; once a process and dtype."""
+    """Return the loaded kernels, or why they can't be had here; once a process and dtype.
+
+    Those for bf16 run where `machine.cpu_has_tiles()`.
+    """
     try:
         with temporary_folder() as folder:
             library = folder / "lanes.so"
@@ -58,7 +61,7 @@ def _load(library: Path) -> ctypes.CDLL | str:
         if not hasattr(loaded, name):
             return f"the compiled kernels lack {name}"
         getattr(loaded, name).restype = returned
-    return loaded if loaded.lanes_permitted() else "the system does not let us use matrix tiles"
+    return loaded
 
 
 def why_not(model: nn.Module, *, training: bool = True) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import platform
 import resource
@@ -149,13 +151,21 @@ def cpu_has_bf16() -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
+@functools.cache
 def cpu_has_tiles() -> bool:
-    """Read the processor's flags: Intel's AMX for bf16, and what turns numbers into bf16."""
+    """Return whether this process may use Intel's AMX for bf16, and what turns numbers into bf16.
+
+    Linux gives the right to a process that asks for it (ARCH_REQ_XCOMP_PERM).
+    """
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return False
-    return words >= {"amx_bf16", "avx512_bf16"}
+    if not words >= {"amx_bf16", "avx512_bf16"}:
+        return False
+    arch_prctl, request, tile_data = (ctypes.c_long(number) for number in (158, 0x1023, 18))
+    refused: int = ctypes.CDLL(None).syscall(arch_prctl, request, tile_data)
+    return refused == 0
 
 
 def cuda_devices() -> list[str]:

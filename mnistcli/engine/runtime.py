@@ -133,15 +133,13 @@ def choose_compile(
         return _choose_recording(runtime, asked, own=own, shared=shared)
     if asked == "auto" and images_to_train < _COMPILE_PAYS_IMAGES:
         return replace(runtime, compile_reason="too short a run for compiling to pay")
-    precision: Precision = "bf16" if machine.cpu_has_tiles() else "fp32"
-    if request.precision != "auto":
-        precision = runtime.precision
+    precision = choice.kernel_precision(request.precision)
     reason = lanes.why_not(model)
     if precision == "bf16" and not machine.cpu_has_tiles():
         reason = "the kernels need matrix tiles (AMX) for bf16"
     if reason is not None and asked == "on":
         raise UsageError(f"can't compile: {reason}", hint="--compile auto")
-    fault = reason or compile_fault(_DTYPES[precision])
+    fault = reason or compile_fault(precision)
     if fault is None:
         best = runtime.precision if runtime.precision != precision else None
         return replace(runtime, compiled=True, compiler=machine.compiler_version(),
@@ -166,9 +164,9 @@ def _choose_recording(runtime: Runtime, asked: str, *, own: bool, shared: bool) 
     return replace(runtime, compiled=True)
 
 
-def compile_fault(dtype: torch.dtype = torch.float32) -> str | None:
-    """Return None, or why the CPU's kernels for a dtype can't be compiled here."""
-    kernels = lanes.compile_kernels(dtype)
+def compile_fault(precision: Precision = "fp32") -> str | None:
+    """Return None, or why the CPU's kernels for a precision can't be had here."""
+    kernels = lanes.compile_kernels(_DTYPES[precision])
     return kernels if isinstance(kernels, str) else None
 
 
