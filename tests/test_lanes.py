@@ -19,6 +19,7 @@ from twins import (
     through_kernels,
 )  # fmt: skip
 
+from mnistcli.engine import machine
 from mnistcli.models.registry import MODELS
 
 pytestmark = needs_compiler
@@ -48,6 +49,10 @@ STAGES: dict[str, list[nn.Module]] = {
     "norm before a pool": [nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.MaxPool2d(2)],
     "norm of a pool": [nn.Conv2d(1, 6, 3), nn.MaxPool2d(2), *norm_relu(6)],
     "norm of the average": [nn.Conv2d(1, 6, 5), nn.AvgPool2d(24), *norm_relu(6)],
+    "14 channels from 13, after a pool": [
+        nn.Conv2d(1, 13, 3, padding=1), *norm_relu(13), nn.MaxPool2d(2),
+        nn.Conv2d(13, 14, 3, padding=1, bias=False), *norm_relu(14), nn.AvgPool2d(2),
+    ],
     "33 channels": [nn.Conv2d(1, 33, 3, 2), *norm_relu(33), nn.Conv2d(33, 17, 3, 2)],
 }  # fmt: skip
 
@@ -55,6 +60,12 @@ STAGES: dict[str, list[nn.Module]] = {
 @pytest.mark.parametrize("kind", STAGES)
 def test_a_stage_gives_float64s_numbers_and_gradients(kind: str) -> None:
     assert_alike(settled(*STAGES[kind]), pictures(21))
+
+
+@pytest.mark.skipif(not machine.cpu_has_tiles(), reason="no matrix tiles here")
+@pytest.mark.parametrize("kind", STAGES)
+def test_a_stage_by_matrix_tiles_is_as_near_as_torch_in_bf16(kind: str) -> None:
+    assert_alike(settled(*STAGES[kind]), pictures(21), torch.bfloat16)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "teacher"])
