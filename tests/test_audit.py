@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mnistcli import recipe
 from mnistcli.audit import Audit, audit
-from mnistcli.models.registry import COMPARED, MODELS, ModelEntry, build
+from mnistcli.models.registry import MODELS, ModelEntry, build
 
-ARGUMENTS = {name: recipe.load(name).model_args for name in [*COMPARED, "teacher"]}
+ARGUMENTS = {name: recipe.model_args(name) for name in MODELS}
 
 
 def audit_of(factory: str) -> Audit:

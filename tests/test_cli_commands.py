@@ -55,7 +55,11 @@ def test_a_terminal_draws_the_summary_in_80_columns(
     assert "PASS" in lines[-1] or "PASS" in lines[-2]
 
 
-@pytest.mark.parametrize("name", MODELS)
+# A network that is not trained yet has neither weights nor a record.
+RECORDED = [n for n in MODELS if packaged("checkpoints", "reference", f"{n}.json").is_file()]
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_reference_weights_reproduce_their_record(name: str, cli: Cli) -> None:
     """Exactly on the processor and torch that made the record; elsewhere rounding may flip one."""
     report = document(cli("evaluate", name, "--device", "cpu", "--json").stdout)
@@ -208,7 +212,7 @@ def test_an_incomplete_result_is_named(cli: Cli, tmp_path: Path) -> None:
 def test_compare_without_arguments_shows_the_records(cli: Cli) -> None:
     done = cli("compare", "--format", "csv")
     table = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert {row["model"] for row in table} == set(COMPARED)
+    assert {row["model"] for row in table} == set(COMPARED) & set(RECORDED)
     assert {row["recipe"] for row in table} >= {"v1", "v2", "v3", "baseline/v3"}
     assert cli("compare", "nothing").returncode == 4
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import Cli, document, spawn
 
 from mnistcli.cli.app import app
+from mnistcli.models.registry import MODELS
 
 COMMANDS = [str(info.name) for info in app.registered_commands]
 
@@ -284,8 +285,8 @@ def complete(words: str) -> list[str]:
     ("words", "expected"),
     [
         ("tr", {"train"}),
-        ("train v", {"v1", "v2", "v3", "v4", "v5", "v6"}),
-        ("train --model v", {"v1", "v2", "v3", "v4", "v5", "v6"}),
+        ("train v", {name for name in MODELS if name.startswith("v")}),
+        ("train --model v", {name for name in MODELS if name.startswith("v")}),
         ("train --model v3 --recipe base", {"baseline/v1", "baseline/v2", "baseline/v3"}),
         ("train --model v3 --require ep", {"epochs"}),
         ("evaluate checkpoints/v3/20", {"checkpoints/v3/20261124-101500-s0"}),

@@ -17,7 +17,7 @@ from torch.nn.utils import prune
 
 from mnistcli import recipe
 from mnistcli.models.identity import describe, identity
-from mnistcli.models.registry import COMPARED, MODELS, build
+from mnistcli.models.registry import MODELS, build
 
 
 class Net(nn.Module):
@@ -224,7 +224,7 @@ def test_a_pass_that_fails_in_training_is_named_and_leaves_no_trace() -> None:
 
 
 def test_the_packaged_networks_are_pairwise_different() -> None:
-    built = [build(MODELS[name], recipe.load(name).model_args) for name in [*COMPARED, "teacher"]]
+    built = [build(entry, recipe.model_args(name)) for name, entry in MODELS.items()]
     found = {identity(model) for model in built}
     assert len(found) == len(built) == len(MODELS)
     assert all(len(one) == 16 for one in found)

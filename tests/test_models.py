@@ -8,8 +8,10 @@ import pytest
 import torch
 from conftest import network
 
+from mnistcli import recipe
+from mnistcli.cli.arguments import resolve_recipe
 from mnistcli.errors import UsageError
-from mnistcli.models.registry import MODELS, build, file_name, resolve
+from mnistcli.models.registry import MODELS, ModelEntry, build, file_name, resolve
 from mnistcli.models.v3 import SkipAdd
 
 # In order of execution; a batch normalisation's scale and shift are one number.
@@ -87,6 +89,14 @@ def test_the_activation_is_an_argument() -> None:
 def test_no_default_in_code_decides_a_packaged_network(name: str, needed: str) -> None:
     with pytest.raises(UsageError, match=f"{name} needs {needed}"):
         build(MODELS[name], dict[str, str]())
+
+
+def test_a_network_without_a_recipe_of_its_own_learns_by_plain_v3(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(MODELS, "new", ModelEntry("new", "mnistcli.models.v1:build"))
+    found, plain = resolve_recipe("new"), recipe.packaged("plain/v3")
+    assert found == plain.model_copy(update={"model": "new", "model_args": {}, "notes": None})
 
 
 OWN = """

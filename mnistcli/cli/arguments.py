@@ -16,7 +16,7 @@ from mnistcli.recipe import seeds
 if TYPE_CHECKING:
     from mnistcli.recipe import Recipe
 
-OWN_RECIPE = "plain/v3"  # of a network that is not registered: from the labels alone
+OWN_RECIPE = "plain/v3"  # of a network that has no recipe of its name: from the labels alone
 
 
 def name_network(argument: str | None, option: str | None) -> str | None:
@@ -151,4 +151,4 @@ def _source(model: str | None) -> str:
         raise UsageError(
             "no model named", hint="mnistcli train --model v3 (or --recipe FILE, --resume PATH)"
         )
-    return model if model in registry.MODELS else OWN_RECIPE
+    return model if model in recipes.names() else OWN_RECIPE
