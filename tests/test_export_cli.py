@@ -10,7 +10,7 @@ import pytest
 from conftest import Cli, document, values
 
 from mnistcli.data import mnist
-from mnistcli.export import check, formats
+from mnistcli.export import c_file, check
 
 needs_compiler = pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler here")
 
@@ -151,4 +151,4 @@ def test_evaluation_in_int8_answers_as_the_c_file_does(cli: Cli, small_data: Pat
 
 
 def test_a_name_ends_no_comment_of_the_c_file() -> None:
-    assert formats._in_comment("a*/b/*c\n\\é") == "a* /b/ *c?\\?"
+    assert c_file._in_comment("a*/b/*c\n\\é") == "a* /b/ *c?\\?"

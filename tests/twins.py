@@ -91,4 +91,8 @@ def assert_alike(net: nn.Module, images: Tensor, dtype: torch.dtype = torch.floa
     for name, wanted in theirs.items():
         errors = [float((given[name] - wanted).abs().max()) for given in (ours, torchs)]
         largest = float(wanted.abs().max())
-        assert errors[0] <= max(rounding * (0.25 + largest), 4 * errors[1]), (name, *errors, largest)
+        assert errors[0] <= max(rounding * (0.25 + largest), 4 * errors[1]), (
+            name,
+            *errors,
+            largest,
+        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from mnistcli.cli import options
 from mnistcli.errors import GateError, UsageError
+from mnistcli.export.formats import FORMATS, Name
 from mnistcli.models.registry import file_name
 from mnistcli.view.output import Output
 
@@ -31,17 +32,15 @@ def register(app: typer.Typer) -> None:
 def export(
     checkpoint: options.Checkpoint,
     to: Annotated[
-        Literal["onnx", "pt2", "c", "c-int8"],
-        typer.Option(
-            help="ONNX and torch's pt2 (any layer), one C99 file, or the same in integers alone."
-        ),
+        Name,
+        typer.Option(help=f"{'; '.join(f'{name}: {one.words}' for name, one in FORMATS.items())}."),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="The file to write.",
-            show_default="MODEL.onnx, .pt2, .c or -int8.c, here",
+            show_default=f"MODEL{', '.join(one.suffix for one in FORMATS.values())}, here",
             callback=options.at_home,
             readable=False,
         ),
@@ -84,22 +83,23 @@ def export(
     from mnistcli.view.export import show_export
 
     options.check_gates(require, known=("same",))
-    if raw_input and to not in ("onnx", "pt2"):
-        raise UsageError(f"--raw-input is for onnx and pt2: {to} takes grey levels always")
+    if raw_input and not FORMATS[to].takes_raw:
+        taking = " and ".join(name for name, one in FORMATS.items() if one.takes_raw)
+        raise UsageError(f"--raw-input is for {taking}: {to} takes grey levels always")
     output = Output("export", json, quiet, progress)
     output.leave_stdout_to("--out", out)
     from mnistcli.data import mnist
     from mnistcli.engine import runtime
-    from mnistcli.export import formats
+    from mnistcli.export import exported
     from mnistcli.runs.trained import open_trained
 
     trained = open_trained(checkpoint, model, runtime.decide(runtime.Request("cpu", "fp32", "off")))
     dataset = mnist.load(data_dir)
-    made = formats.export(trained, dataset, to, raw_input=raw_input)
-    file = out or Path(file_name(trained.entry.name) + formats.SUFFIXES[to])
+    made = exported.export(trained, dataset, to, raw_input=raw_input)
+    file = out or Path(file_name(trained.entry.name) + FORMATS[to].suffix)
     write_where_named(file, made.data)
     allowed = 0 if require else max_changed
-    report, unchecked = formats.report(trained, dataset, to, made, must_check=allowed is not None)
+    report, unchecked = exported.report(trained, dataset, to, made, must_check=allowed is not None)
     report |= {"file": str(file), "max_changed": allowed}
     options.say_which(output, checkpoint, trained.path)
     show_export(output, report, unchecked)

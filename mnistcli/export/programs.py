@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mnistcli.data import mnist
 from mnistcli.data.augment import MEAN, STD, normalise, to_input
 from mnistcli.errors import EnvironmentFault
 from mnistcli.export.check import Answers
+from mnistcli.export.exported import Export
 from mnistcli.models import own
 from mnistcli.runs.trained import Trained
 
@@ -39,6 +41,25 @@ class Raw(nn.Module):
         """Return digits int64 [N] and logits [N, 10] for uint8 [N, 28, 28]."""
         logits = self.model(normalise(to_input(images)))
         return logits.argmax(dim=1), logits
+
+
+def export_onnx(trained: Trained, dataset: mnist.Dataset, *, raw_input: bool) -> Export:
+    """Return the network as ONNX.
+
+    Raises:
+        EnvironmentFault: a package is missing.
+    """
+    check_packages()
+    data = to_onnx(trained, raw_input=raw_input)
+    facts = {"opset": OPSET, "metadata": about(trained, raw_input=raw_input)}
+    return Export(data, facts, lambda pictures: run_onnx(data, pictures, raw_input=raw_input))
+
+
+def export_pt2(trained: Trained, dataset: mnist.Dataset, *, raw_input: bool) -> Export:
+    """Return the network as torch's own pt2."""
+    data = to_pt2(trained, raw_input=raw_input)
+    facts = {"metadata": about(trained, raw_input=raw_input)}
+    return Export(data, facts, lambda pictures: run_pt2(data, pictures, raw_input=raw_input))
 
 
 def check_packages() -> None:
