@@ -1,9 +1,14 @@
-"""A run's life: from a plan to what is left of it on the disk.
+"""A run's life, from the command line to what is left of it on the disk.
 
-plan        what to train, and what all runs of a process share
-set_folder  which folder a set of runs has         resume   which folder a run has
-single      one run, from start to result          sets     many runs, in one process or more
-ledger      the first rank's record of a set       outcome  what a finished run leaves
-dry_run     the same, with nothing done            missing  what a comparison lacks
-trained     a trained network, opened again
+    words typed        cli.arguments         Recipe      how to train: one value for each question
+    Recipe + options   cli                   Plan        what to train, where, on which machine
+    Plan               plan.prepare          Shared      what all runs of a process share
+                       engine.runtime        Runtime     how this machine computes; part of Shared
+    Plan + Shared      single                Run         what one run is given
+    Run                engine.state.create   TrainState  what training changes
+    Run + TrainState   engine.train          events, checkpoints; outcome writes the result
+
+Which folder: `resume` of a run, `set_folder` of a set. Many runs: `sets` trains them in one process
+or several, `ledger` is the first rank's record, `missing` trains what a comparison lacks. `dry_run`
+looks at all of it and writes nothing; `trained` opens what has been trained.
 """
