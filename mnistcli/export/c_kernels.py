@@ -2,52 +2,93 @@
 
 from __future__ import annotations
 
+import re
+
 from mnistcli.export.graph import Activation, Window
 from mnistcli.export.integer import LOGIT_BITS, T_BITS, T_MOST
 
 
 def add_row(window: Window, *, integers: bool) -> tuple[str, str]:
-    """Return name and text of the function that adds one row of a kernel to a channel's sums."""
-    kernel, stride, padding = window.kernel[1], window.stride[1], window.padding[1]
-    name = f"add_row_{kernel}" + (f"_step_{stride}" if stride > 1 else "")
-    name += f"_pad_{padding}" if padding else ""
-    number, value, weight = ("int32_t", "uint8_t", "int8_t") if integers else ("float",) * 3
-    zero = "const uint8_t *zero, " if integers else ""
-    place = f"{'x' if stride == 1 else f'{stride} * x'}{' + k' if kernel > 1 else ''}"
-    place += f" - {padding}" if padding else ""
-    read = f"({number})in[{place}] - *zero" if integers else f"in[{place}]"
-    read = f"({read})" if integers else read
-    first, last = "0", "width"
-    bounds = ""
-    if padding:
-        gap = f"{padding} - k" if kernel > 1 else str(padding)
-        ceiling = f" + {stride - 1}" if stride > 1 else ""
-        start = f"({gap}{ceiling}) / {stride}" if stride > 1 else gap
-        room = f"in_width + {gap}"
-        stop = f"({room} + {stride - 1}) / {stride}" if stride > 1 else room
-        bounds = f"""
-            const int first = {gap} > 0 ? {start} : 0;
-            const int stop = {room} > 0 ? {stop} : 0;
-            const int last = stop < width ? stop : width;"""
-        first, last = "first", "last"
-    advance = "in += in_width, ++zero" if integers else "in += in_width"
-    return (
-        name,
-        f"""\
-/* Adds one row of a kernel of {kernel} columns, over some channels, to one channel's sums. */
-static void {name}({number} *sum, const {value} *in, {zero}const {weight} *weight,
-    int channels, int in_width, int width)
+    """Return name and text of the function that adds one row of a kernel to a channel's sums.
+
+    A whole window is one expression, and a few windows are a loop of fixed length: gcc -O2 makes
+    vectors of it.
+    """
+    kernel, step, padding = window.kernel[1], window.stride[1], window.padding[1]
+    suffix = f"{kernel}" + f"_step_{step}" * (step > 1) + f"_pad_{padding}" * (padding > 0)
+    rest = kernel - padding
+    whole = f"(in_width - {rest})" + f" / {step}" * (step > 1) + " + 1"
+    words = {
+        "suffix": suffix, "kernel": kernel, "first": -(-padding // step), "few": 4,
+        "number": "float", "value": "float", "weight": "float",
+        "zeros": "", "zero": "", "pass": "", "set": "", "advance": "",
+        "place": _place("x", "k", step, padding), "term": "weight[k] * in[place]",
+        "last": f"in_width < {rest} ? 0 : {whole}" if padding else "width",
+    }  # fmt: skip
+    if integers:
+        words |= {
+            "few": 8, "number": "int32_t", "value": "uint8_t", "weight": "int8_t",
+            "zeros": "const uint8_t *zeros, ", "zero": "int32_t zero, ", "pass": "zero, ",
+            "set": "const int32_t zero = *zeros;\n        ", "advance": ", ++zeros",
+            "term": "weight[k] * (in[place] - zero)",
+        }  # fmt: skip
+    for name, x in (("window", "x"), ("one_of_few", "x + n")):
+        terms = [f"weight[{k}] * {_read(_place(x, str(k), step, padding), integers)}"
+                 for k in range(kernel)]  # fmt: skip
+        words[name] = " +\n                    ".join(
+            " + ".join(terms[start : start + 2]) for start in range(0, kernel, 2)
+        )
+    text = _EDGE + _ROW if padding else re.sub(r".*\n.*add_edge.*\n", "", _ROW)
+    return f"add_row_{suffix}", text.format_map(words)
+
+
+def _place(x: str, k: str, step: int, padding: int) -> str:
+    """Return the column that column k of the window at x reads."""
+    start = x if step == 1 else f"{step} * ({x})"
+    if not k.isdecimal():
+        return f"{start} + {k} - {padding}"
+    offset = int(k) - padding
+    return f"{start} {'-' if offset < 0 else '+'} {abs(offset)}" if offset else start
+
+
+def _read(place: str, integers: bool) -> str:
+    return f"(in[{place}] - zero)" if integers else f"in[{place}]"
+
+
+_EDGE = """\
+/* Adds to one sum what lies inside the map of the window at x. */
+static void add_edge_{suffix}({number} *sum, const {value} *in, {zero}const {weight} *weight,
+    int x, int in_width)
 {{
-    for (; channels > 0; --channels, {advance}) {{
-        for (int k = 0; k < {kernel}; ++k) {{
-            const {number} factor = *weight++;{bounds}
-            for (int x = {first}; x < {last}; ++x)
-                sum[x] += factor * {read};
-        }}
+    for (int k = 0; k < {kernel}; ++k) {{
+        const int place = {place};
+        if (place >= 0 && place < in_width)
+            *sum += {term};
     }}
 }}
-""",
-    )
+
+"""
+
+_ROW = """\
+/* Adds one row of a kernel of {kernel} columns, over some channels, to one channel's sums. */
+static void add_row_{suffix}({number} *restrict sum, const {value} *restrict in,
+    {zeros}const {weight} *restrict weight, int channels, int in_width, int width)
+{{
+    const int last = {last};
+    for (; channels > 0; --channels, in += in_width, weight += {kernel}{advance}) {{
+        {set}int x = 0;
+        for (; x < {first} && x < width; ++x)
+            add_edge_{suffix}(sum + x, in, {pass}weight, x, in_width);
+        for (; x + {few} <= last; x += {few})
+            for (int n = 0; n < {few}; ++n)
+                sum[x + n] += {one_of_few};
+        for (; x < last; ++x)
+            sum[x] += {window};
+        for (; x < width; ++x)
+            add_edge_{suffix}(sum + x, in, {pass}weight, x, in_width);
+    }}
+}}
+"""
 
 
 FILL = """\
@@ -119,8 +160,8 @@ static int32_t shifted(int64_t v, int bits)
 
 FINISH = """\
 /* zero + sum * multiplier / 2^shift, from `least` to `most`. */
-static void {name}({out} *out, const int32_t *sum, int width, int multiplier, int shift,
-    int zero, int least, int most)
+static void {name}({out} *out, const int32_t *sum, int width,
+    int32_t multiplier, int shift, int32_t zero, int32_t least, int32_t most)
 {{
     for (int x = 0; x < width; ++x) {{
         const int32_t q = zero + shifted((int64_t)sum[x] * multiplier, shift);
@@ -131,10 +172,10 @@ static void {name}({out} *out, const int32_t *sum, int width, int multiplier, in
 
 HARDSWISH = f"""\
 /* t * clip(t + 3, 0, 6) / 6, where t = sum * multiplier / 2^shift is in units of 2^-{T_BITS}. */
-static void {{name}}({{out}} *out, const int32_t *sum, int width, int multiplier, int shift,
-    int second, int second_shift, int zero, int most)
+static void {{name}}({{out}} *out, const int32_t *sum, int width,
+    int32_t multiplier, int shift, int32_t second, int second_shift, int32_t zero, int32_t most)
 {{{{
-    const int32_t three = 3 << {T_BITS}, far = {T_MOST};
+    const int32_t three = (int32_t)3 << {T_BITS}, far = {T_MOST};
     for (int x = 0; x < width; ++x) {{{{
         int32_t t = shifted((int64_t)sum[x] * multiplier, shift), gate, q;
         t = t < -far ? -far : t > far ? far : t;

@@ -231,8 +231,8 @@ def _sum_of_two(text: Text, number: int, layer: Layer) -> list[str]:
     else:
         out = "int32_t" if text.integer(number).last else "uint8_t"
         start += [f"{out} *out = {text.row(number, 'row')};", f"int32_t sum[{width}];"]
-        parts = (f"(a[x] - zero_{first}[o]) * weight_{number}[0][o]",
-                 f"(b[x] - zero_{second}[o]) * weight_{number}[1][o]")  # fmt: skip
+        parts = (f"(int32_t)(a[x] - zero_{first}[o]) * weight_{number}[0][o]",
+                 f"(int32_t)(b[x] - zero_{second}[o]) * weight_{number}[1][o]")  # fmt: skip
         total = (f"for (int x = 0; x < {width}; ++x)\n            sum[x] = bias_{number}[o] + "
                  f"{parts[0]}\n                + {parts[1]};")  # fmt: skip
     loop = f"for (int o = 0; o < {channels}; ++o, a += {width}, b += {width}, out += {width}) {{"
