@@ -98,6 +98,13 @@ def test_a_misspelt_value_names_the_nearest(tmp_path: Path) -> None:
     assert "lr" in caught.value.hint + str(caught.value)
 
 
+def test_a_registered_teacher_knows_mnist_alone(small_data: Path, tmp_path: Path) -> None:
+    taught = {"teacher": "teacher", "weight": 0.5}
+    with pytest.raises(UsageError, match="knows MNIST alone"):
+        mnistcli.train("v6", data_dir=small_data, distillation=taught, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_lines_of_the_page_run(tiny_data: Path, tmp_path: Path) -> None:
     code = re.search(r"<!-- python -->\n```python\n(.*?)```", PAGE, re.DOTALL)
     assert code is not None

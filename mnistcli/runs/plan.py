@@ -80,8 +80,9 @@ class Plan:
 class Shared:
     """What all runs of a process share, and what connects them to the process around them.
 
-    `network` is the description of the network that all train, `group` are the ranks that train
-    each run together, `teacher` is what the recipe distils from.
+    `emit` is told each event; `should_stop` returns the number of a signal that asked to stop, or
+    None. `network` is the description of the network that all train, `group` are the ranks that
+    train each run together, `teacher` is what the recipe distils from.
     """
 
     dataset: mnist.Dataset

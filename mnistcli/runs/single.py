@@ -1,4 +1,4 @@
-"""One run or several seeds from start to result: joins recipe, data, engine and results."""
+"""One run from start to result: joins recipe, data, engine and results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_seed(plan: Plan, seed: int, shared: Shared) -> dict[str, Any]:
             emit(Notice(f"result.json is missing, or not that of last.pt: written again: {folder}"))
         if record is None:
             shared.group.first(lambda: (seed, saved))
-            record = _run_one(plan, folder, saved, shared)
+            record = _train_and_record(plan, folder, saved, shared)
         else:
             emit(RunKept(f"already finished: {folder}"))
             drawn = all((folder / name).exists() for name in PICTURES)
@@ -77,7 +77,7 @@ def follow(plan: Plan, shared: Shared) -> None:
             _train(plan, run, current)
 
 
-def _run_one(plan: Plan, folder: Path, saved: Saved, shared: Shared) -> dict[str, Any]:
+def _train_and_record(plan: Plan, folder: Path, saved: Saved, shared: Shared) -> dict[str, Any]:
     """Train from scratch or from a checkpoint, and write the result."""
     chosen = _runtime(plan, saved, shared)
     if saved is None:

@@ -52,6 +52,12 @@ def _share(value: float) -> str:
     return f"{100 * value:.3f}"
 
 
+def _probability(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.0001" if value < 0.00005 else f"{value:.4f}"
+
+
 def _plain_bounds(bounds: Sequence[float]) -> str:
     return plain_interval(bounds, 3)
 
@@ -64,7 +70,7 @@ COLUMNS = [
     Column("sd", "sd", points, _share, rank=3),
     Column("difference", "Δ base", signed, signed),
     Column("difference_interval", "its interval", signed_interval, _plain_bounds, rank=1),
-    Column("p", "p", lambda v: "–" if v is None else f"{v:.4f}", "{:.4f}".format, rank=2),
+    Column("p", "p", _probability, "{:.3g}".format, rank=2),
     Column("loss", "loss", lambda v: "–" if v is None else f"{v:.4f}", "{:.5f}".format, rank=4),
     Column(
         "seconds_per_epoch",
