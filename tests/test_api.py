@@ -6,11 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from notebook import CELLS
 
 import mnistcli
 from mnistcli.data import mnist
@@ -112,3 +114,23 @@ def test_the_lines_of_the_page_run(tiny_data: Path, tmp_path: Path) -> None:
     text = text.replace('out="v3"', f"out={str(tmp_path / 'run')!r}")
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_cells_of_a_notebook_run_outside_the_main_thread(
+    small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = {"DATA": str(small_data), "OUT": str(tmp_path / "run")}
+    wrote: list[str] = []
+
+    def run() -> None:
+        for source, _ in CELLS:
+            exec(source, names)
+            wrote.append(capfd.readouterr().out)
+
+    thread = threading.Thread(target=run)  # where a signal handler can't be set
+    thread.start()
+    thread.join()
+    assert len(wrote) == len(CELLS)
+    for (_, wanted), text in zip(CELLS, wrote, strict=True):
+        assert bool(text) == (wanted is not None)
+        assert (wanted or "") in text
