@@ -16,26 +16,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mnistcli.results.exports import KEPT, to_lines
 from mnistcli.results.figures import environment
-from mnistcli.view.tables import Column, integer, markdown
+from mnistcli.view.export import RECORDED, recorded
+from mnistcli.view.tables import Column
 
 NAMES = ["v1", "v2", "v3", "v4", "v5", "v6"]
 FORMATS = ("onnx", "pt2", "c", "c-int8")
-KEPT = ("model", "format", "parameters", "weights_sha256", "bytes", "weights_bytes",
-        "constants_bytes", "memory_bytes", "arm", "opset", "changed", "total",
-        "largest_difference", "before", "after", "microseconds", "checked_by")  # fmt: skip
-COLUMNS = [
-    Column("model", "model", left=True),
-    Column("format", "format", left=True),
-    Column("bytes", "file", integer),
-    Column("weights_bytes", "weights", integer),
-    Column("memory_bytes", "RAM", integer),
-    Column("flash", "flash, Cortex-M4", integer),
-    Column("changed", "answers changed", integer),
-    Column("largest_difference", "logit difference", "{:.1g}".format),
-    Column("answer", "right of 10,000"),
-    Column("microseconds", "µs a picture", "{:,.0f}".format),
-]
+COLUMNS = [Column("model", "model", left=True), *RECORDED]
 
 
 def exported(name: str, to: str) -> dict[str, Any]:
@@ -61,21 +49,12 @@ def keep(path: Path, row: dict[str, Any]) -> None:
         rows[row["model"], row["format"]] = row
         order = sorted(rows, key=lambda key: (key[0], FORMATS.index(key[1])))
         file.truncate(0)
-        lines = (json.dumps(rows[key], ensure_ascii=False) for key in order)
-        file.write("[\n" + ",\n".join(lines) + "\n]\n")
+        file.write(to_lines([rows[key] for key in order]))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return that table; bytes throughout, accuracy before where it differs."""
-    flat = [
-        row
-        | {
-            "answer": f"{row['after']['correct']:,}",
-            "flash": (row.get("arm") or {}).get("flash"),
-        }
-        for row in rows
-    ]
-    return markdown(COLUMNS, flat)
+    """Return the table of the README."""
+    return recorded(rows, COLUMNS)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from importlib import util
 from pathlib import Path
@@ -152,3 +153,37 @@ def test_evaluation_in_int8_answers_as_the_c_file_does(cli: Cli, small_data: Pat
 
 def test_a_name_ends_no_comment_of_the_c_file() -> None:
     assert c_file._in_comment("a*/b/*c\n\\é") == "a* /b/ *c?\\?"
+
+
+def test_a_runs_exports_are_in_its_report(
+    train_small: Cli, cli: Cli, small_data: Path, tmp_path: Path
+) -> None:
+    train_small("--epochs", "1")
+    run, page, data = str(tmp_path / "run"), tmp_path / "run.html", ("--data-dir", str(small_data))
+    assert "**Exports**" not in cli("report", run).stdout
+    for _ in range(2):  # the second takes the first one's place
+        done = cli("export", run, "--to", "pt2", "--json", *data)
+        assert done.returncode == 0, done.stderr
+    found = document(done.stdout)
+    cli("report", run, "--html", str(page))
+    right, total = found["after"]["correct"], found["total"]
+    cells = f'<td style="text-align:right">{right:,} of {total:,}</td>'
+    assert page.read_text().count(cells) == 1
+    assert f">{found['bytes']:,}</td>" in page.read_text()
+    record = tmp_path / "run" / "exports.json"
+    record.write_text(record.read_text().replace(found["weights_sha256"], "0" * 64))
+    assert "**Exports**" not in cli("report", run).stdout  # of other weights
+    record.write_text("[{}]")
+    done = cli("report", run)
+    assert done.returncode == 4
+    assert "exports.json" in done.stderr
+    assert "not noted" in cli("export", run, "--to", "pt2", *data).stderr
+
+
+def test_the_report_of_a_network_has_the_exports_of_its_packaged_weights(cli: Cli) -> None:
+    path = Path(__file__).parents[1] / "checkpoints" / "records" / "export.json"
+    rows = [row for row in json.loads(path.read_text()) if row["model"] == "v6"]
+    text = cli("report", "v6").stdout
+    assert "**Exports** of the packaged weights" in text
+    for row in rows:
+        assert f"| {row['format']} | {row['bytes']:,} |" in text

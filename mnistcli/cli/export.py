@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mnistcli.cli import options
-from mnistcli.errors import GateError, UsageError
+from mnistcli.errors import ArtifactError, EnvironmentFault, GateError, UsageError
 from mnistcli.export.formats import FORMATS, Name
 from mnistcli.models.registry import file_name
 from mnistcli.view.output import Output
@@ -103,7 +103,21 @@ def export(
     report |= {"file": str(file), "max_changed": allowed}
     options.say_which(output, checkpoint, trained.path)
     show_export(output, report, unchecked)
+    if unchecked is None:
+        _keep(output, trained.path.parent, report)
     _conclude(output, report, allowed)
+
+
+def _keep(output: Output, folder: Path, report: dict[str, Any]) -> None:
+    """Note a checked export in its run's folder, where `report` finds it."""
+    from mnistcli.results import exports
+
+    if not (folder / "result.json").is_file():
+        return
+    try:
+        exports.keep(folder, report)
+    except (ArtifactError, EnvironmentFault) as fault:
+        output.talk(f"notice: the export is not noted in its run's folder: {fault}")
 
 
 def _conclude(output: Output, report: dict[str, Any], allowed: int | None) -> None:

@@ -28,7 +28,9 @@ _STRICT = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 _MOST_PARAMETERS, _MOST_MULT_ADDS = 10**12, 10**15
 
 
-class _Counts(BaseModel):
+class Counts(BaseModel):
+    """How many of how many are right, the share of it, and its interval."""
+
     model_config = _STRICT
 
     correct: int = Field(ge=0)
@@ -37,7 +39,7 @@ class _Counts(BaseModel):
     interval: list[float] = Field(min_length=2, max_length=2)
 
     @model_validator(mode="after")
-    def _follow_from_the_counts(self) -> _Counts:
+    def _follow_from_the_counts(self) -> Counts:
         if self.correct > self.total or self.accuracy != self.correct / self.total:
             raise ValueError("accuracy is not the share of correct in total")
         expected = wilson(self.correct, self.total)
@@ -46,7 +48,7 @@ class _Counts(BaseModel):
         return self
 
 
-class _Best(_Counts):
+class _Best(Counts):
     epoch: int = Field(ge=1)
     picked_on: Split
 
@@ -92,7 +94,7 @@ class _Result(BaseModel):
     batch_size: int = Field(ge=1)
     split: Split
     data: str
-    last: _Counts
+    last: Counts
     best: _Best
     correct_by_epoch: list[int] = Field(min_length=1, max_length=10_000)
     train_accuracy: float = Field(ge=0, le=1)

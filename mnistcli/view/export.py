@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mnistcli.view.output import Output
-from mnistcli.view.tables import Column, integer, percent, plain_line, print_table
+from mnistcli.view.tables import Column, integer, markdown, percent, plain_line, print_table
 
 
 def _plain_percent(share: float) -> str:
@@ -28,6 +29,25 @@ _COLUMNS = [
     Column("flash", "Cortex-M4 flash", integer, rank=4),
     Column("checked_by", "checked by", left=True, rank=6),
 ]
+
+RECORDED = [
+    Column("format", "format", left=True),
+    Column("bytes", "file", integer),
+    Column("weights_bytes", "weights", integer),
+    Column("memory_bytes", "RAM", integer),
+    Column("flash", "flash, Cortex-M4", integer),
+    Column("changed", "answers changed", integer),
+    Column("largest_difference", "logit difference", "{:.1g}".format),
+    Column("right", "right"),
+    Column("microseconds", "µs a picture", "{:,.0f}".format),
+]
+
+
+def recorded(exports: Sequence[dict[str, Any]], columns: Sequence[Column] = RECORDED) -> str:
+    """Return records of exports as a Markdown table; sizes are in bytes."""
+    rows = [row(one) | {"right": f"{one['after']['correct']:,} of {one['total']:,}"}
+            for one in exports]  # fmt: skip
+    return markdown(columns, rows)
 
 
 def row(report: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnistcli.errors import UsageError
-from mnistcli.results import writeup
+from mnistcli.results import exports, writeup
 from mnistcli.results.goal import Limits
 from mnistcli.view import epochs
 from mnistcli.view.comparison import to_markdown
+from mnistcli.view.export import recorded
 from mnistcli.view.tables import Column, Row, integer, interval, markdown, percent
 from mnistcli.view.text import escaped
 from mnistcli.view.verdict import GATE_NAMES
@@ -50,6 +51,7 @@ def section(row: Row, place: Path) -> str:
         "\n".join(f"- {escaped(fact)}" for fact in _facts(row)),
         f"**Analysis.** {said.analysis or '(none yet: `notes.analysis` in the recipe)'}",
         _epoch_table(row),
+        *_exports(row),
         *_links(row, place),
         _environment(row),
     ]
@@ -134,6 +136,15 @@ def _epoch_table(row: Row) -> str:
     shown = [column for column in epochs.columns(row["split"])
              if column.title and values[0][column.key] is not None]  # fmt: skip
     return markdown(shown, values)
+
+
+def _exports(row: Row) -> list[str]:
+    """Return a table of what was exported of a row's networks, for each whose weights are known."""
+    parts = []
+    for whose, known in exports.of_results(row["results"]).items():
+        parts += [f"**Exports** of {escaped(whose)}, each run again over the test set. Bytes; "
+                  "processor time on one thread.", recorded(known)]  # fmt: skip
+    return parts
 
 
 def _links(row: Row, place: Path) -> list[str]:
