@@ -87,7 +87,7 @@ class ArtifactError(MnistcliError):
 
 
 class NotReadable(ArtifactError):
-    """A file that may be whole, but that this user may not read: nothing takes its place."""
+    """A file that may be whole, but that this account may not read: nothing takes its place."""
 
     exit_code = 5
 

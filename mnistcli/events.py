@@ -79,7 +79,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class BatchFinished:
-    """Progress inside an epoch, emitted about twenty times an epoch."""
+    """Progress inside an epoch, emitted about twenty times per epoch."""
 
     epoch: int
     batch: int

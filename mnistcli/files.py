@@ -159,7 +159,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _link(existing: Path, name: Path) -> None:
-    """Give a file a second name in one step; at no time is there no file of that name."""
+    """Give a file a second name in one step, so that a file of that name exists at all times."""
     link = _temporary(name)
     try:
         try:

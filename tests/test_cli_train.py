@@ -105,7 +105,7 @@ def test_patience_ends_a_run_early_and_says_so(train_small: Cli) -> None:
     done = train_small(*line, "--set", "ema_decay=null", "--json")
     result = document(done.stdout)
     assert result["epochs_done"] < result["epochs"] == 9
-    assert "patience is over" in done.stderr
+    assert "no improvement for --patience" in done.stderr
     assert train_small("--patience", "1", out="other").returncode == 2
 
 

@@ -137,7 +137,7 @@ def test_the_markdown_marks_what_cannot_be_told_from_the_leader(
     text = cli("compare", *folders, "--format", "md").stdout
     assert re.search(r"\| leader \|", text)
     assert re.search(r"\| not separated \|", text)
-    assert "neither a difference nor nearness is shown" in text
+    assert "neither a difference nor a tie" in text
 
 
 def test_runs_without_a_result_are_named_with_the_command_that_goes_on(

@@ -103,7 +103,7 @@ def test_a_stopped_set_says_which_runs_are_over_and_resume_auto_finds_it(
     child.until((tmp_path / "here").exists)
     child.signal(signal.SIGINT)
     assert child.wait() == 130, child.err
-    assert "0 epochs saved; runs over: 1 of 3" in child.err
+    assert "0 epochs saved; runs ended: 1 of 3" in child.err
     (folder,) = Path("checkpoints", "v1").iterdir()
     assert child.err.splitlines()[-1].endswith(f"--out {folder.absolute()} --resume auto")
     assert [row["seed"] for row in setlog.read(folder)["rows"]] == [0]
@@ -144,7 +144,7 @@ def test_ranks_that_vanish_are_an_error(set_line: list[str], tmp_path: Path) -> 
     set_line += ["--model", "net.py:vanishes", "--seeds", "0-1", "--jobs", "2", "--json"]
     process = spawn(*set_line, "--out", str(tmp_path / "set"))
     error = document(process.communicate()[0])["error"]
-    assert (process.returncode, "runs over: 0 of 2" in error["what"]) == (1, True)
+    assert (process.returncode, "runs ended: 0 of 2" in error["what"]) == (1, True)
 
 
 def test_a_rank_that_ends_without_a_row_ends_the_set(
@@ -159,7 +159,7 @@ def test_a_rank_that_ends_without_a_row_ends_the_set(
     ledger.Ledger(plan, record, store, events.append).complete(lambda: None)
     assert meeting.ended(store)
     assert record["exit_code"] == 1
-    assert all(isinstance(e, RowAdded) and "without a result" in e.row["error"] for e in events)
+    assert all(isinstance(e, RowAdded) and "left no result" in e.row["error"] for e in events)
 
 
 @pytest.mark.usefixtures("set_line")

@@ -54,7 +54,7 @@ def test_the_winner_is_written_with_its_evidence_and_trains(
     assert recipe.notes.target == "Which rate?"
     for word in ("Chosen on the validation split", "registration", "slow (", "slower ("):
         assert word in recipe.notes.analysis
-    assert "met the test set with" in done.stderr  # v3 has, by its published records
+    assert "v3 was tested before with" in done.stderr  # v3 has, by its published records
     Path("mine.yaml").write_text("model: v3\n")
     assert cli(*study, "--freeze", "mine").returncode == 2
     assert cli(*study, "--freeze", "v3").returncode == 2
@@ -91,12 +91,12 @@ def test_visits_to_the_test_set_are_counted_and_a_second_choice_is_warned_of(
     line = ["train", "--model", "net.py:net", "--epochs", "1", "--batch-size", "32", "--threads",
             "1", "--no-plots", "--data-dir", str(tiny_data), "--final", "--json"]  # fmt: skip
     first = cli(*line, "--seeds", "0-2")
-    assert "the first recipe of net.py:net" in first.stderr
+    assert "no other recipe of net.py:net" in first.stderr
     assert {run["visit"]["choice"] for run in document(first.stdout)["runs"]} == {1}
     same = cli(*line, "--seeds", "2-3")
-    assert "on 1 of these seeds already" in same.stderr
+    assert "on 1 of these seeds before" in same.stderr
     other = cli(*line, "--lr", "0.05")
-    assert "net.py:net has met the test set with 1 other recipe" in other.stderr
+    assert "net.py:net was tested before with 1 other recipe" in other.stderr
     assert "this is choice 2" in other.stderr
     assert document(other.stdout)["visit"]["choice"] == 2
     held_out = cli(*line, "--val")

@@ -94,7 +94,7 @@ def test_a_signal_saves_and_the_printed_line_goes_on(
     child.until("run done=3/12")
     child.signal(signal.SIGINT)
     assert child.wait() == 130
-    assert "runs over: " in child.err
+    assert "runs ended: " in child.err
     assert f"hint: mnistcli {' '.join(words)}" in child.err
     assert forked.run(*words).code == 0
     assert table_of(tmp_path / "stopped") == whole

@@ -1,1 +1,1 @@
-"""Speed on this machine, ours and the user's own pipeline side by side. Returns data."""
+"""Speed on this machine, ours and the reference project's pipeline side by side. Returns data."""

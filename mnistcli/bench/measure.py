@@ -141,7 +141,7 @@ class Bench:
 
 
 class Rival(NamedTuple):
-    """Trains so many batches and returns pictures a second; `facts` says how it was set up."""
+    """Trains so many batches and returns pictures per second; `facts` says how it was set up."""
 
     name: str
     images_per_second: Callable[[int], float]

@@ -1,4 +1,4 @@
-"""The user's own pipeline, as a fair user would run it: PIL transforms, DataLoader, Adam, autocast.
+"""The reference project's pipeline, as its author would run it: PIL, DataLoader, Adam, autocast.
 
 Kept to measure against and never slowed; nothing in training uses it.
 """
@@ -21,7 +21,7 @@ from mnistcli.engine.runtime import Runtime, fastest_kernels
 
 
 class PilPictures(Dataset[tuple[Tensor, int]]):
-    """Pictures as PIL images through the user's transforms, one at a time."""
+    """Pictures as PIL images through the reference project's transforms, one at a time."""
 
     def __init__(self, data: Labelled) -> None:
         self._images = data.images.cpu().numpy()
@@ -45,7 +45,7 @@ class PilPictures(Dataset[tuple[Tensor, int]]):
 
 
 def batches(data: Labelled, batch_size: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the user's batches (float32 [B, 1, 28, 28], int64 [B]) for one epoch."""
+    """Yield the reference project's batches (float32 [B, 1, 28, 28], int64 [B]) for one epoch."""
     yield from DataLoader(
         PilPictures(data),
         batch_size,
@@ -59,7 +59,7 @@ def batches(data: Labelled, batch_size: int, workers: int) -> Iterator[tuple[Ten
 def images_per_second(
     network: nn.Module, data: Labelled, chosen: Runtime, *, steps: int, workers: int
 ) -> float:
-    """Train for `steps` batches of 128 after three of warm-up and return pictures a second."""
+    """Train for `steps` batches of 128 after three of warm-up and return pictures per second."""
     device = chosen.torch_device
     model = network.to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02, weight_decay=1e-4)

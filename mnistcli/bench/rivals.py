@@ -1,4 +1,4 @@
-"""Whom ours is timed beside: the user's own pipeline, or a competent loop in PyTorch alone."""
+"""What ours is compared with: the reference project's pipeline, or a competent PyTorch loop."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ TRAINING_PASSES = 3  # forward, gradient of the input, gradient of the weights: 
 
 
 def matmul_gflops(runtime: Runtime, dtype: torch.dtype) -> float:
-    """Return the best rate in 10⁹ operations a second of square matrix products."""
+    """Return the best rate in 10⁹ operations per second of square matrix products."""
     side, device = (8192 if runtime.torch_device.type == "cuda" else 2048), runtime.torch_device
     a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
     best = float("inf")

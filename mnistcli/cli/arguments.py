@@ -67,17 +67,17 @@ def resolve_recipe(
         raise UsageError(
             f"the recipe names the own network {resolved.model!r}",
             where=source,
-            hint=f"say so yourself: --model {resolved.model}",
+            hint=f"name it yourself: --model {resolved.model}",
         )
     taught = resolved.distillation
     if own_data and taught is not None and taught.teacher in registry.MODELS:
         named = any(setting.strip().startswith("distillation") for setting in settings)
         if named or "distillation.teacher" in options:
             raise UsageError(
-                f"teacher {taught.teacher!r} knows MNIST alone, and --data-dir is given",
+                f"teacher {taught.teacher!r} was trained on MNIST, and --data-dir names other data",
                 hint="a teacher trained with this --data-dir, by its run folder",
             )
-        say("notice: not distilled: the teacher knows MNIST alone, and --data-dir is given")
+        say("notice: not distilled: the teacher was trained on MNIST, not on --data-dir")
         resolved = resolved.model_copy(update={"distillation": None})
     return resolved
 
@@ -86,7 +86,7 @@ def resolve_arguments(model: str, settings: Sequence[str]) -> dict[str, Any]:
     """Return a network's arguments: as its own recipe names them, then `--set`."""
     for key, _ in recipes.read_settings(settings):
         if key.partition(".")[0] != "model_args":
-            what = f"{key} says how to train, and the network alone is looked at"
+            what = f"{key} says how to train; this command looks only at the network"
             raise UsageError(what, hint="--set model_args.KEY=VALUE")
     return resolve_recipe(model, settings=settings).model_args
 
@@ -104,7 +104,7 @@ def parse_seeds(text: str | None, recipe: Recipe, *, alone: bool) -> tuple[int, 
 def count_visits(
     recipe: Recipe, numbers: Sequence[int], out: Path | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Return how often the recipe's network has met the test set before; say it."""
+    """Return how often the recipe's network was tested before, and say it."""
     from mnistcli.study import visits
 
     if recipe.validation:
@@ -114,7 +114,7 @@ def count_visits(
     for sentence in visits.sentences(counted, numbers):
         say(f"warning: {sentence}")
     if not counted["recipes_before"]:
-        say(f"notice: the first recipe of {recipe.model} to meet the test set, as far as is known")
+        say(f"notice: no other recipe of {recipe.model} is known to have been tested")
     return counted
 
 

@@ -84,7 +84,7 @@ def compare(
     seeds: Annotated[
         str | None,
         typer.Option(
-            help="The seeds to have: 0-4 or 0,3,7.",
+            help="The seeds that each network should have: 0-4 or 0,3,7.",
             show_default="the recipe's",
             rich_help_panel=_TRAINING,
         ),

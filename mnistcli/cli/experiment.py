@@ -46,9 +46,9 @@ def open_for(file: Path, data_dir: Path | None, models: Sequence[str], output: O
     for name in own_networks(opened.arms):
         if name not in models:
             what = f"the study names the own network {name!r}"
-            raise UsageError(what, where=str(file), hint=f"say so yourself: --model {name}")
+            raise UsageError(what, where=str(file), hint=f"name it yourself: --model {name}")
     if data_dir is not None:
-        output.talk("notice: no packaged teacher, which knows MNIST alone: --data-dir is given")
+        output.talk("notice: no packaged teacher: it was trained on MNIST, not on --data-dir")
     return opened
 
 
@@ -96,7 +96,7 @@ def settle(
         output.talk(f"notice: written {written}")
         for sentence in visits.sentences(visits.count(freezing.frozen_recipe(found))):
             output.talk(f"warning: {sentence}")
-        output.talk(f"note: the last word: mnistcli train --recipe {written} --seeds 0-29 --final")
+        output.talk(f"note: to test it: mnistcli train --recipe {written} --seeds 0-29 --final")
     values = {"arm": chosen, "recipe": written, "study": folder}
     output.result(plain_line("result", [Column(key, key) for key in values], values))
     output.document({"arm": chosen, "recipe": str(written), "decisions": found["decisions"]})
@@ -205,7 +205,7 @@ def _launch(plan: StudyPlan, terms: Terms, output: Output, max_restarts: int | N
 
 def _progress(folder: Path) -> str:
     document = known(folder)
-    return f"runs over: {len(document['rows'])}" if document is not None else "no run is over"
+    return f"runs ended: {len(document['rows'])}" if document is not None else "no run has ended"
 
 
 def _again() -> str:

@@ -104,7 +104,7 @@ def conclude(plan: Plan, output: Output, *, each: bool = False) -> None:
     document |= {"path": str(setlog.set_file(plan.folder))}
     report = {"runs": results, "summary": document.get("summary"), "set": document}
     if document["exit_code"] is None:  # the first rank wrote no end
-        what = f"a process ended with 0 before the set's end; {_progress(plan.folder)}"
+        what = f"a process ended with 0, but the set is not complete; {_progress(plan.folder)}"
         raise SetError(what, report, exit_code=1, hint=_AGAIN)
     show_set(output, document, results, checks, each=each)
     if (fault := setlog.first_fault(document["rows"])) is not None:
@@ -145,7 +145,7 @@ def launch(plan: Plan, output: Output, jobs: int, max_restarts: int | None) -> N
 
 
 def _begin(plan: Plan, name: str) -> Path:
-    """Refuse once, here, what each rank would refuse anew after each restart; begin the record.
+    """Refuse here, once, what each rank would refuse after each restart; begin the record.
 
     Returns the set's folder.
     """
@@ -162,4 +162,4 @@ def _begin(plan: Plan, name: str) -> Path:
 
 def _progress(folder: Path) -> str:
     document = setlog.read(folder)
-    return f"runs over: {len(document['rows'])} of {len(document['seeds'])}"
+    return f"runs ended: {len(document['rows'])} of {len(document['seeds'])}"

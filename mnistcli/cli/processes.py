@@ -69,7 +69,7 @@ def check_set(
     """Refuse a set that its ranks can't share out."""
     size = ranks.here().size if ranks.launched() else jobs or 1
     if ranks.launched() and out is None:
-        raise UsageError("several processes need one folder to meet in", hint="--out DIR")
+        raise UsageError("several processes need one shared folder", hint="--out DIR")
     if parallel == "data" and recipe.batch_size % size:
         fitting = max(1, round(recipe.batch_size / size)) * size
         raise UsageError(

@@ -129,7 +129,10 @@ def _written(
     if len(references) == 1 and is_study(Path(references[0])):
         record = read_record(Path(references[0]).absolute())
         if readme is not None or svg is not None:
-            raise UsageError("--update and --svg are of networks and runs", hint="--out, --html")
+            raise UsageError(
+                "--update and --svg are for networks and runs, not for a study",
+                hint="--out, --html",
+            )
         if record["exit_code"] != 0:
             hint = "start its line again"
             raise UsageError("the study has no answer yet", where=references[0], hint=hint)

@@ -55,12 +55,12 @@ def _finishing(event: Event) -> str | None:
         case BatchFinished():
             return f"finishing the batch; epoch {event.epoch} will be trained again when resumed"
         case EpochFinished():
-            return f"finishing the batch; all up to epoch {event.metrics.epoch} is saved"
+            return f"finishing the batch; everything up to epoch {event.metrics.epoch} is saved"
     return None
 
 
 def _watch() -> Callable[[Event], str | None]:
-    """Return what tells, once a run, that other processes came to share its cores."""
+    """Return what tells, once per run, that other processes began to use its cores."""
     threads, earlier = 1, 0.0
 
     def slower(event: Event) -> str | None:
@@ -76,7 +76,7 @@ def _watch() -> Callable[[Event], str | None]:
         threads = 1  # said once
         return (
             f"epoch {event.metrics.epoch} ran at {earlier / before:.0%} of the speed of the one "
-            "before: where others use the cores, a run with --threads 1 suffers least"
+            "before: if other processes use the cores, --threads 1 loses least"
         )
 
     return slower

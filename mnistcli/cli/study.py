@@ -24,9 +24,9 @@ _EXAMPLES = """
     grid: {optim.muon_lr: [0.02, 0.05]}
     detect: 0.05
 
-`detect`, in points, decides the seeds; `seeds: 0-15` or `stages: [{seeds: 0-4, keep: 3}, {epochs:
-15, seeds: 5-20}]` name them. What leads after several were compared is measured once more on
-fresh seeds (`confirm:`) before it is called better.
+`detect`, in percentage points, decides how many seeds are needed; `seeds: 0-15` or `stages:
+[{seeds: 0-4, keep: 3}, {epochs: 15, seeds: 5-20}]` set them directly. The best of several arms is
+measured again on fresh seeds (`confirm:`) before it is called better.
 
 **Examples**
 

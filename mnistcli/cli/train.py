@@ -109,9 +109,9 @@ def train(
         bool,
         typer.Option(
             "--final",
-            help="The last word on a recipe that was chosen on the validation split: count the "
-            "visits of its network to the test set, in the results too, and warn at a choice made "
-            "after one.",
+            help="Test a recipe that was chosen on the validation split: count how often its "
+            "network was tested before, store that in the results, and warn if recipes were "
+            "chosen after a test.",
             rich_help_panel=_RUN,
         ),
     ] = False,
@@ -121,7 +121,7 @@ def train(
         typer.Option(
             "--log",
             metavar="NAME",
-            help="Tell this log as well: tensorboard, or an entry point of mnistcli.sinks. "
+            help="Write to this log as well: tensorboard, or an entry point of mnistcli.sinks. "
             "Repeatable.",
             autocompletion=_complete_logs,
             show_default="none",

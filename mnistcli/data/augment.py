@@ -22,7 +22,7 @@ _ELASTIC_TERMS = 8
 
 
 class Geometry(NamedTuple):
-    """One warp a picture, in separable form: field = basis · coefficients · basisᵀ.
+    """One warp per picture, in separable form: field = basis · coefficients · basisᵀ.
 
     `coefficients` is float32 [N, 2, K, K] (x and y; rows of the picture first), `basis` [28, K]: a
     ramp from -1 to 1, then cosines. The fields are the input coordinates of each output pixel in
@@ -119,7 +119,7 @@ def blurred_cosines(sigma_pixels: float, terms: int) -> Tensor:
 
     A Gaussian blur with mirrored borders is diagonal in the cosine basis (DCT-II), where it
     multiplies frequency k by exp(-(πkσ/n)²/2); the high ones vanish, so that a few random numbers
-    a picture replace one a pixel.
+    a picture replace one per pixel.
     """
     position = torch.arange(SIDE) + 0.5
     frequency = torch.arange(terms) * (math.pi / SIDE)

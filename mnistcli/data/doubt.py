@@ -1,4 +1,4 @@
-"""Why a picture looks unlike one digit, from what is seen of it and how sure the network is.
+"""Why a picture does not look like one digit, from its ink and from how sure the network is.
 
 The bounds were chosen on MNIST's training pictures and on made ones, never on test pictures. Of
 10,000 training pictures 41 have a second large piece, 5 leave v3 unsure, 3 have too much or too

@@ -1,4 +1,4 @@
-"""What the epochs of a run must be: typed, in range, and each following from those before it."""
+"""What the epochs of a run must be: typed, in range, and each consistent with those before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of an epoch: saved, then told; what goes wrong names the last epoch that is safe."""
+"""The end of an epoch: saved, then reported; an error names the last epoch that is saved."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def keep_epoch(run: Run, state: TrainState) -> None:
 def _keep(run: Run, state: TrainState) -> None:
     """Save the epoch, then tell of it; a fault of the disk names the last epoch that is safe.
 
-    A step can leave weights that are not finite with a loss and gradient that were: here they,
-    and what evaluation made of them, meet the writer.
+    A step can leave weights that are not finite although loss and gradient were. They, and what
+    evaluation made of them, are found here.
     """
     done, kept = tuple(state.history), state.epochs_done - 1
     try:

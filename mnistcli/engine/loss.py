@@ -1,4 +1,4 @@
-"""What training makes small: a function of the recipe, the logits, the labels and a teacher."""
+"""The loss that training minimises, from the recipe, the logits, the labels and a teacher."""
 
 from __future__ import annotations
 

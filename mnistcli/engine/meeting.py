@@ -1,4 +1,4 @@
-"""What the ranks of a launch tell each other: torch's store, by keys."""
+"""How the ranks of a launch exchange messages: torch's store, by keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders for what lives no longer than this process; what a killed one left goes at the next."""
+"""Folders that are removed when this process ends; what a killed one left, the next one removes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One C function a layer: each call makes the layer's next row, or takes one row in."""
+"""One C function per layer: each call makes the layer's next row, or takes one row in."""
 
 from __future__ import annotations
 

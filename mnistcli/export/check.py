@@ -48,7 +48,7 @@ int main(void)
 
 @dataclass(frozen=True)
 class Answers:
-    """What an export makes of pictures: digits [N], logits float64 [N, 10], seconds a picture."""
+    """What an export makes of pictures: digits [N], logits float64 [N, 10], seconds per picture."""
 
     digits: Tensor
     logits: Tensor

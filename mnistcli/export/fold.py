@@ -29,7 +29,7 @@ def fold(trained: Trained) -> Graph:
     except Unknown as unknown:
         known = "convolution, linear, batch norm, ReLU, ReLU6, Hardswish, pooling and sums"
         raise UsageError(
-            f"{trained.entry.name} uses {unknown}, which C and int8 don't know",
+            f"{trained.entry.name} uses {unknown}, which C and int8 don't support",
             where=trained.entry.factory,
             hint=f"known are {known}; --to onnx and --to pt2 take any layer",
         ) from None

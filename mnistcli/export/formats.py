@@ -1,4 +1,4 @@
-"""The formats that a trained network leaves in: frozen records, read without importing torch."""
+"""The formats of an export: frozen records, read without importing torch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The networks, one a file, and the registry that names them."""
+"""The networks, one per file, and the registry that names them."""

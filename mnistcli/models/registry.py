@@ -21,11 +21,11 @@ ENTRY_POINT_GROUP = "mnistcli.models"
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A network: how to build it, what it declares (held by a test), what the user reported.
+    """A network: how to build it, what it declares (a test checks it), what was reported.
 
-    `reported_accuracy` is the user's best epoch, picked on the test set, in percent. What
-    `teaches` is there for others to learn from: no list shows it unasked. `design` is one line
-    for readers.
+    `reported_accuracy` is the reference project's best epoch, picked on the test set, in percent.
+    A network that `teaches` is there for others to learn from, and in no list. `design` is one
+    line for readers.
     """
 
     name: str

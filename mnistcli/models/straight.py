@@ -1,6 +1,6 @@
 """Whether a network's own code does the same at every call: known layers, and a straight forward.
 
-What a trace saw holds for each later call only where nothing decides anew, counts or remembers. So
+What a trace saw is true of later calls only if the code decides, counts and remembers nothing. So
 code is read as a list of what it may do; all else may be something else next time.
 """
 

@@ -19,7 +19,7 @@ class SkipAdd(nn.Module):
 
 
 class V3(nn.Module):
-    """The user's third network: [N, 1, 28, 28] → logits [N, 10]."""
+    """The reference project's third network: [N, 1, 28, 28] → logits [N, 10]."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()

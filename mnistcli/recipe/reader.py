@@ -105,7 +105,7 @@ def names() -> tuple[str, ...]:
 
 @functools.cache
 def packaged(name: str) -> Recipe:
-    """Return a packaged recipe, read once a process."""
+    """Return a packaged recipe, read once per process."""
     return load(name)
 
 

@@ -25,7 +25,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise UsageError(f"bad range of seeds {part!r}", hint="--seeds 0-4")
         seeds.extend(range(low, high + 1))
     if len(set(seeds)) < len(seeds):
-        raise UsageError(f"a seed stands twice in {text!r}", hint="--seeds 0-4")
+        raise UsageError(f"a seed appears twice in {text!r}", hint="--seeds 0-4")
     return tuple(seeds)
 
 

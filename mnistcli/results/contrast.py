@@ -1,4 +1,4 @@
-"""What can be told of two rows of runs: their difference, by which test, and a word for it."""
+"""Two rows of runs compared: their difference, the test, and a word for the result."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def of_history(history: Sequence[EpochMetrics]) -> dict[str, Any]:
 
 
 def follows_test(recipe: Recipe) -> bool:
-    """Return whether training read test figures: the user's own plateau schedule does."""
+    """Return whether training read test figures, as the plateau schedule of `baseline` does."""
     return getattr(recipe.schedule, "split", None) == "test"
 
 

@@ -179,7 +179,7 @@ def _run_of(checkpoint: Path) -> Path:
     """Return the run that a checkpoint is the last epoch of; a picked epoch is no row's figure."""
     if checkpoint.name != "last.pt" or not checkpoint.with_name("result.json").exists():
         raise ArtifactError(
-            "a row is a finished run, by its last epoch; this is a checkpoint alone",
+            "a row needs a finished run; this is only a checkpoint",
             where=str(checkpoint),
             hint=f"name the run folder, or mnistcli evaluate {checkpoint}",
         )

@@ -1,4 +1,4 @@
-"""The user's goal as gates: few parameters, few epochs, accuracy above a target. In integers."""
+"""The goal as gates: few parameters, few epochs, accuracy above a target. In integers."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def record(event: Event) -> None:
 
 
 def write_metrics(folder: Path, history: Sequence[EpochMetrics]) -> None:
-    """Write the epochs as CSV with stable columns and as one JSON object a line."""
+    """Write the epochs as CSV with stable columns and as one JSON object per line."""
     rows = [asdict(metrics) for metrics in history]
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")

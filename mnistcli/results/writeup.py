@@ -1,4 +1,4 @@
-"""What a write-up needs beside a row's figures: its words, its epochs, its pictures. Data only."""
+"""What a report needs beside a row's figures: notes, epochs, pictures. Data only."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.2
 # After this long a run that nobody holds, and that has no row, has lost its process. A machine that
 # goes down is noticed by torchrun in a third of it, and ends this process too.
 _LOST_SECONDS = 60.0
-_LOST = "its process ended with 0, and without a result"
+_LOST = "its process ended with exit code 0 and left no result"
 
 
 class Ledger:

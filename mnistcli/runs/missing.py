@@ -1,4 +1,4 @@
-"""Train what a comparison lacks, and only that."""
+"""Train the seeds that a comparison lacks, and no others."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Plan:
     of runs must pass. `elsewhere` are the folders of a set's runs that were found outside its
     own. Under torch's launcher the ranks share out whole runs, or with `parallel`
     "data" each run. `plots`: whether a finished run's pictures are drawn. `visit` says which
-    choice of its network meets the test set.
+    choice of its network is tested.
     """
 
     entry: ModelEntry

@@ -119,7 +119,7 @@ def _resumable(path: Path, bound: int) -> dict[str, Any]:
         epoch = len(saved["history"])
         raise ArtifactError(
             f"it is a copy of best.pt (epoch {epoch}, picked on {split}), which lacks the "
-            "optimizer's state: no run can go on from it",
+            "optimizer's state: no run can continue from it",
             where=str(path),
             hint=f"mnistcli evaluate {shlex.quote(str(path))}; or train again, with a new --out",
         )
@@ -160,13 +160,15 @@ def _check_basis(folder: Path, saved: dict[str, Any], basis: Basis, emit: Emit) 
     Another torch may describe the same network in other words: then it is a notice.
     """
     if (line := _other_line(saved, basis)) is not None:
-        what = f"the run's network was another: {line}"
+        what = f"the run was started with another network: {line}"
         if saved["versions"]["torch"] == versions()["torch"]:
             raise UsageError(what, where=str(folder), hint="a new --out, or the code as it was")
-        emit(Notice(f"{what} (or another torch says so)"))
+        emit(Notice(f"{what} (or another version of torch describes it so)"))
     if saved["data"].get(TEACHER) != basis.hashes.get(TEACHER):
         raise ArtifactError(
-            "the run's teacher has other weights by now", where=str(folder), hint="a new --out"
+            "the teacher's weights have changed since the run was started",
+            where=str(folder),
+            hint="a new --out",
         )
     if saved["data"] != basis.hashes:
         raise ArtifactError(

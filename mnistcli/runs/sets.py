@@ -169,7 +169,7 @@ def posting(store: Store) -> Callable[[Row], None]:
 
 def stop_at_end(store: Store) -> None:
     if meeting.ended(store):
-        raise SetEnded("another run's fault ended the set")
+        raise SetEnded("the error of another run ended the set")
 
 
 def then(emit: Emit, act: Callable[[], object]) -> Emit:

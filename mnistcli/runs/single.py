@@ -48,7 +48,11 @@ def run_seed(plan: Plan, seed: int, shared: Shared) -> dict[str, Any]:
         finished = saved is not None and saved["training"] is None
         record = believed(plan, folder, saved) if saved is not None and finished else None
         if finished and record is None:
-            emit(Notice(f"result.json is missing, or not that of last.pt: written again: {folder}"))
+            emit(
+                Notice(
+                    f"result.json is missing or does not belong to last.pt: written again: {folder}"
+                )
+            )
         if record is None:
             shared.group.first(lambda: (seed, saved))
             record = _train_and_record(plan, folder, saved, shared)

@@ -70,7 +70,7 @@ def logits_of(trained: Trained, images: Tensor) -> Tensor:
         logits = read(trained.model, images)
     bad = int((~logits.softmax(dim=1).isfinite().all(dim=1)).sum())
     if bad:
-        what = f"its weights give no numbers (NaN) for {bad:,} of {len(images):,} pictures"
+        what = f"its weights give NaN for {bad:,} of {len(images):,} pictures"
         raise ArtifactError(what, where=str(trained.path))
     return logits
 
@@ -179,7 +179,7 @@ def open_teacher(recipe: Recipe, data: dict[str, str], chosen: Runtime) -> Train
     if target in MODELS:  # whatever lies in the current folder: a recipe means one teacher
         target = str(_held_out(target) if recipe.validation else reference(target))
     if (stored := checkpoint.read(find(target))["model"]) not in MODELS:
-        what = f"{target} holds the own network {stored!r}; a teacher is a registered one"
+        what = f"{target} holds the own network {stored!r}; a teacher must be a registered network"
         raise UsageError(what, hint=", ".join(MODELS))
     teacher = open_trained(target, None, chosen)
     where = str(teacher.path)
@@ -189,7 +189,7 @@ def open_teacher(recipe: Recipe, data: dict[str, str], chosen: Runtime) -> Train
     if teacher.picked_on == "test" or follows_test(teacher.recipe):
         what = "the teacher was chosen by its figures on the test set"
         raise UsageError(
-            what, where=where, hint="a run's last.pt, its recipe blind to the test set"
+            what, where=where, hint="a run's last.pt, whose recipe follows no test figure"
         )
     if teacher.data != data:
         hint = "--set distillation=null, or a teacher trained with this --data-dir"

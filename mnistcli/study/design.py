@@ -14,7 +14,7 @@ from mnistcli.study.precedent import Precedents, Spread
 from mnistcli.study.schema import Study, read_study
 from mnistcli.study.stages import RULE, Step, chance, schedule, seeds_for
 
-_OVERHEAD = 4.0  # seconds a run beside its epochs: network, pictures, checkpoint
+_OVERHEAD = 4.0  # seconds per run beside its epochs: network, pictures, checkpoint
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 _LOST_SECONDS = 60.0  # as of a set's runs
-_LOST = "its process ended with 0, and without a result"
+_LOST = "its process ended with exit code 0 and left no result"
 _OVER = "over"
 
 

@@ -1,4 +1,4 @@
-"""The end of the choosing: the winner as a complete recipe, with its evidence in its notes."""
+"""The winner of a study as a complete recipe, with its evidence in its notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was asked before it was known: a study's plan, written and hashed before its first run.
+"""Registration: a study's plan, written and hashed before its first run.
 
 A changed plan is registered beside the old one; neither is ever rewritten.
 """

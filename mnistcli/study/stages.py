@@ -44,7 +44,7 @@ class Step:
 
 
 def schedule(study: Study, challengers: int, needed: int) -> tuple[Step, ...]:
-    """Return the stages; `needed` seeds an arm where the file leaves their number to `detect`.
+    """Return the stages; `needed` seeds per arm where the file leaves their number to `detect`.
 
     Where several challengers come out of the last stage, its leader is measured once more beside
     the base on fresh seeds, unless `confirm` is false.
@@ -89,7 +89,7 @@ def chance(steps: tuple[Step, ...], effect: float, sd: float, *, pairs: bool) ->
 
 
 def seeds_for(study: Study, challengers: int, sd: float, *, pairs: bool) -> int:
-    """Return the seeds an arm with which a true `detect` is found in 80 % of such studies."""
+    """Return the seeds per arm with which a true `detect` is found in 80 % of such studies."""
     effect = study.detect / 100
 
     def reached(n: int) -> float:

@@ -1,4 +1,4 @@
-"""How often a network has met the test set: by which recipes, on which seeds, as records tell it.
+"""How often a network was tested: with which recipes, on which seeds, as the records say.
 
 A choice between recipes that is made after a visit has seen test figures: the next one flatters.
 """
@@ -67,13 +67,13 @@ def sentences(counted: dict[str, Any], seeds: Iterable[int] = ()) -> list[str]:
         names = ", ".join(f"{one['recipe']} ({one['runs']} runs)" for one in others[:4])
         more = f" and {len(others) - 4} more" if len(others) > 4 else ""
         said.append(
-            f"{counted['model']} has met the test set with {len(others)} other "
-            f"recipe{'s' * (len(others) > 1)}: {names}{more}; a choice made after that has seen "
-            f"test figures: this is choice {counted['choice']}"
+            f"{counted['model']} was tested before with {len(others)} other "
+            f"recipe{'s' * (len(others) > 1)}: {names}{more}; whoever chose this recipe after "
+            f"that may have seen test figures: this is choice {counted['choice']}"
         )
     again = sorted({*seeds} & {*counted["seeds_of_this_recipe"]})
     if again:
-        said.append(f"this recipe has met the test set on {len(again)} of these seeds already")
+        said.append(f"this recipe was tested on {len(again)} of these seeds before")
     return said
 
 

@@ -64,7 +64,7 @@ _JOBS = [
     Column("share", "ratio / processes", percent, lambda v: f"{100 * v:.2f}"),
 ]
 _GROWTH = [
-    Column("images", "pictures an epoch", integer),
+    Column("images", "pictures per epoch", integer),
     *(column for column in _COLUMNS if column.key == "images_per_second"),
     Column("seconds", "seconds", "{:.1f}".format, "{:.1f}".format),
     *(column for column in _COLUMNS if column.key in ("rss_mib", "allocated_mib")),

@@ -100,7 +100,7 @@ def columns(rows: Sequence[Row], *, difference: bool) -> list[Column]:
         Column("passes", "passes", rank=3),
         Column("seconds_per_epoch", "s/epoch", _seconds, _seconds, rank=6),
         Column("images_per_second", "img/s", _rounded, _rounded, rank=9),
-        Column("reported", "user's best", _reported, "{:.2f}".format, rank=2),
+        Column("reported", "reference", _reported, "{:.2f}".format, rank=2),
         *(against if difference else []),
         Column("standing", "", left=True),
     ]
@@ -162,8 +162,8 @@ def _cut(name: str, most: int) -> str:
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return the sentences without which the table would mislead."""
     said = [
-        "last epoch: mean over n seeds, with Student's interval over seeds from three on, "
-        "for n = 1 Wilson's over pictures; best: the best epoch, picked on the same pictures",
+        "last epoch: mean over n seeds; the interval is Student's over seeds from n = 3 on, and "
+        "Wilson's over pictures for n = 1; best: the best epoch, picked on the same pictures",
         *(text for word, text in _standings(rows) if any(r["standing"] == word for r in rows)),
     ]
     for row in rows:
@@ -173,14 +173,14 @@ def notes(rows: Sequence[Row]) -> list[str]:
     if any(row.get("difference_p") is not None for row in rows):
         said.append("p: of the difference, corrected for the rows tested (Holm)")
     if len({(row["split"], row["data"]) for row in rows}) > 1:
-        said.append("the rows were read on different pictures: each kind has its own leader")
+        said.append("the rows were evaluated on different pictures: each kind has its own leader")
     biased = sorted({row["recipe"] for row in rows if row["follows_test"]})
     if biased:
         said.append(
             f"learning rate follows test accuracy, figures biased upwards: {', '.join(biased)}"
         )
     if taught := _named(rows, [row for row in rows if row["distilled"]]):
-        said.append(f"distilled, the labels not the only source: {taught}")
+        said.append(f"distilled, with a teacher beside the labels: {taught}")
     machines = sorted({machine for row in rows for machine in row["machines"]})
     return [*said, *(f"measured on: {machine}" for machine in machines)]
 
@@ -204,10 +204,10 @@ def _standings(rows: Sequence[Row]) -> list[tuple[str, str]]:
             "leader: the highest mean of three or more runs, picked on these same figures"
             + corrected,
         ),
-        ("below", "below: the difference from the leader is shown (5 % level)"),
+        ("below", "below: significantly below the leader (5 % level)"),
         ("tied", f"tied: the difference from the leader is inside ±{margin:g} points (95 %)"),
-        ("not separated", "not separated: neither a difference nor nearness is shown"),
-        ("few runs", "few runs: fewer than three say nothing over seeds: no interval, no test"),
+        ("not separated", "not separated: the runs show neither a difference nor a tie"),
+        ("few runs", "few runs: fewer than three, so no interval over seeds and no test"),
     ]
 
 

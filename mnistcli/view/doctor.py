@@ -32,7 +32,7 @@ def terminal(output: Output) -> str:
 def show_findings(
     output: Output, findings: Sequence[Finding], versions: Mapping[str, str | None]
 ) -> None:
-    """Show a line a check, the versions, and last the names of the faults."""
+    """Show one line per check, the versions, and last the names of the faults."""
     faults = ",".join(one.name for one in findings if one.ok is False) or "none"
     if output.live and not output.quiet:
         _draw(output, findings, versions)

@@ -87,7 +87,7 @@ def show_evaluation(
 def predictions_csv(
     labels: Sequence[int], predictions: Sequence[int], confidences: Sequence[float]
 ) -> str:
-    """Return one CSV row a picture: index, label, prediction, its probability."""
+    """Return one CSV row per picture: index, label, prediction, its probability."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["index", "label", "prediction", "confidence"])
@@ -97,7 +97,7 @@ def predictions_csv(
 
 
 def _show_mistakes(output: Output, report: dict[str, Any], mistakes: Sequence[Mistake]) -> None:
-    """Draw the surest mistakes on a terminal; a pipe gets a line for each."""
+    """Draw the surest mistakes on a terminal; a pipe gets one line for each."""
     if not output.live or output.quiet:
         for row in report["misclassified"] if not output.json else ():
             output.product(plain_line("misclassified", _MISTAKES, row))

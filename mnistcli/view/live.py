@@ -114,7 +114,7 @@ class LiveView:
     def _finish(self, event: RunFinished) -> None:
         self._end_bar()
         if event.stopped_early:
-            self._say("stopped early: patience is over")
+            self._say("stopped early: no improvement for --patience epochs")
 
     def _end_bar(self) -> None:
         if self._task is not None:

@@ -1,4 +1,4 @@
-"""The plain view: one self-contained ASCII key=value line an event, flushed, never wrapped."""
+"""The plain view: one self-contained ASCII key=value line per event, flushed, never wrapped."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PlainView:
             case EpochFinished():
                 self._epoch(event.metrics, event.epochs)
             case RunFinished(stopped_early=True):
-                self._output.talk("notice: stopped early: patience is over")
+                self._output.talk("notice: stopped early: no improvement for --patience epochs")
 
     def _start(self, event: RunStarted) -> None:
         values = vars(event) | event.runtime | {"version": __version__, "run": event.run_dir}

@@ -109,9 +109,9 @@ def _facts(row: Row) -> list[str]:
         f"goal, gate by gate: {gates}",
     ]
     if row["reported"] is not None:
-        facts.append(f"the user's own report: {row['reported']:.2f} % (best epoch, picked on test)")
+        facts.append(f"reference project: {row['reported']:.2f} % (its best epoch, picked on test)")
     if row["distilled"]:
-        facts.append("distilled: a larger network taught it, beside the labels")
+        facts.append("distilled: it learned from a larger network too, not from the labels alone")
     if row["follows_test"]:
         facts.append("the learning rate follows test accuracy: the figures are biased upwards")
     return facts
@@ -119,7 +119,7 @@ def _facts(row: Row) -> list[str]:
 
 def _cost(row: Row) -> str:
     if row["seconds_per_epoch"] is None:
-        return f"cost: {row['epochs']} epochs, on machines or threads of several kinds"
+        return f"cost: {row['epochs']} epochs, on different machines or numbers of threads"
     return (
         f"cost: {row['epochs']} epochs of {row['seconds_per_epoch']:.1f} s, "
         f"{row['images_per_second']:,.0f} images/s"

@@ -67,7 +67,7 @@ def _draw_others(axes: Axes, rows: Sequence[Row]) -> None:
     reported = {(row["parameters"], row["reported"]) for row in rows if row["reported"] is not None}
     axes.scatter(
         [size for size, _ in reported], [1 - share / 100 for _, share in reported],
-        color="black", marker="x", label="the user's report: best epoch, picked on test", zorder=4,
+        color="black", marker="x", label="reference project: best epoch, picked on test", zorder=4,
     )  # fmt: skip
     axes.axhline(1 - float(limits.target) / 100, color="0.7", linestyle="--", linewidth=1)
     axes.axvline(limits.max_params, color="0.7", linestyle="--", linewidth=1)

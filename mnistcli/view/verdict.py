@@ -23,7 +23,7 @@ from mnistcli.view.tables import (
 )
 from mnistcli.view.text import escaped
 
-DISTILLED = "notice: distilled: a larger network taught it, beside the labels"
+DISTILLED = "notice: distilled: it learned from a larger network too, not from the labels alone"
 BIASED = "notice: the recipe's learning rate follows test accuracy: its figures are biased upwards"
 
 GATE_NAMES = {
