@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mnistcli.models.registry import MODELS
@@ -49,9 +50,22 @@ def test_the_first_lines_say_what_the_records_say() -> None:
     (small,) = (one for one in recorded("export.json")
                 if (one["model"], one["format"]) == ("v6", "c-int8"))  # fmt: skip
     assert f"v6 takes {small['arm']['flash']:,} bytes of flash" in said
+    assert f"{recorded('cuda-v3.json')['seconds_per_epoch']:.2f} s per epoch on an H200" in said
     minutes = named("v3")["seconds_per_epoch"] * 15 / 60
     assert f"The 15 epochs took {minutes:.0f} minutes on one core of an AMD EPYC" in said
     assert named("v3")["machines"] == ["AMD EPYC, 1 thread, bf16 compiled, torch 2.14.1+cu130"]
+
+
+def test_the_study_in_the_readme_had_that_answer() -> None:
+    lines = (ROOT / "checkpoints" / "study" / "optimizer.jsonl").read_text().splitlines()
+    runs = [json.loads(line) for line in lines]
+    arms: dict[str, dict[int, float]] = {}
+    for run in runs:
+        arm = arms.setdefault(run["recipe_values"]["optim"]["name"], {})
+        arm[run["seed"]] = run["last"]["accuracy"]
+    fresh = arms["muon"].keys() - arms["adamw"].keys()  # on which the leader was measured again
+    points = 100 * fmean(arms["muon"][seed] - arms["sgd"][seed] for seed in fresh)
+    assert f"after {len(runs)} runs: Muon is {points:.2f} points better" in page()
 
 
 def test_what_one_sees_is_what_the_picture_shows() -> None:
