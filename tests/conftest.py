@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import json
 import os
+import shlex
+import shutil
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +22,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+import typer.main
 from forkserver import Child, Server
 
+import mnistcli
 from mnistcli import recipe
 from mnistcli.cli import signals
 from mnistcli.cli.app import run
 from mnistcli.data import mnist
-from mnistcli.engine import checkpoint
+from mnistcli.engine import checkpoint, lanes
 from mnistcli.models.registry import MODELS, build
 
 # A shell without job control starts background commands with SIGINT ignored: children inherit it.
@@ -32,12 +39,74 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # and nohup ignores SIGHUP
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Typer builds all commands again for each line: 60 ms of a cheap one's 70.
+typer.main.get_command = functools.cache(typer.main.get_command)
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+HERE = Path(__file__).parent
+Golden = Callable[[str, str], None]
+OTHER_LANES = {"cuda", "soak", "processes", "faults", "slow"}
+KEPT = pytest.StashKey[str]()  # the folder of what this session has compiled
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let every process of this session find the kernels that one has compiled: see cxx.py."""
+    found = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if found and "TESTS_COMPILED" not in os.environ:  # a worker has it from the first process
+        folder = tempfile.mkdtemp(prefix="tests-of-mnistcli-")
+        config.stash[KEPT] = os.environ["TESTS_COMPILED"] = folder
+        remember = shlex.join([sys.executable, "-IS", str(HERE / "cxx.py")])
+        os.environ["CXX"] = f"{remember} {found} --"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--overwrite", action="store_true", help="write the files of tests/golden")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if KEPT in config.stash:
+        shutil.rmtree(config.stash[KEPT])
+        del os.environ["TESTS_COMPILED"]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is applied
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts processes by a fixture, the rows of the fault matrix, and all the rest."""
+    for item in items:
+        if {"forked", "runs"} & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("processes")
+        if item.name.startswith("test_row_"):
+            item.add_marker("faults")
+        if not OTHER_LANES & {mark.name for mark in item.iter_markers()}:
+            item.add_marker("fast")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker a core, each with torch and 1 GB; on a single core the tests run in turn."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, 8) if cores != 1 else 0
 
 
 def network(name: str, **changes: Any) -> torch.nn.Module:
     """Return a registered network as its own recipe names it, but for the changes."""
     return build(MODELS[name], recipe.model_args(name) | changes)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Hold a text against the file of a name in tests/golden, or with --overwrite write it."""
+
+    def check(name: str, text: str) -> None:
+        path = HERE / "golden" / name
+        lines = text.replace(mnistcli.__version__, "VERSION").splitlines()
+        text = "\n".join(map(str.rstrip, lines)) + "\n"
+        if request.config.getoption("--overwrite"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), "is it meant so? pytest --overwrite"
+
+    return check
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +134,13 @@ def tiny_data(dataset: mnist.Dataset, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
+def kernels() -> None:
+    """Skip where no C++ compiler works."""
+    if not isinstance(fault := lanes.compile_kernels(), ctypes.CDLL):
+        pytest.skip(fault)
+
+
+@pytest.fixture(scope="session")
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Starts command lines as processes, torch imported already."""
     server = Server(tmp_path_factory.mktemp("forked"))
@@ -75,13 +151,13 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 class Runs:
     """One run of three short epochs, started in any folder and with any fault."""
 
-    def __init__(self, server: Server, data: Path, whole: Path) -> None:
-        self.server = server
-        fixed = ["--batch-size", "32", "--threads", "1", "--data-dir", str(data)]
+    def __init__(self, server: Server, data: Path, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        fixed = ["--batch-size", "32", "--threads", "1", "--data-dir", str(data), "--no-plots"]
         self.words = ["train", "--model", "v3", "--epochs", "3", *fixed]
-        done = self.run(whole)
+        done = self.run(folder / "whole")
         assert done.code == 0, done.err
-        self.whole = weights_of(whole)
+        self.whole = weights_of(folder / "whole")
 
     def start(self, out: Path, *words: str, sabotage: Sequence[Any] = ()) -> Child:
         """Start the run in a folder."""
@@ -92,6 +168,14 @@ class Runs:
         child = self.start(out, *words, sabotage=sabotage)
         child.wait()
         return child
+
+    def killed(self, out: Path, epochs: int = 1) -> None:
+        """Put into a folder a run that was killed once so many epochs were saved."""
+        kept = self.folder / f"killed-{epochs}"
+        if not kept.exists():
+            killed = self.run(kept, sabotage=("kill_at", "last.pt", "folder synced", epochs))
+            assert killed.code == -signal.SIGKILL, killed.err
+        shutil.copytree(kept, out)
 
     def finish(self, out: Path) -> None:
         """Resume until the end: the weights are those of the run that nothing stopped."""
@@ -107,7 +191,7 @@ class Runs:
 
 @pytest.fixture(scope="session")
 def runs(forked: Server, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(forked, tiny_data, tmp_path_factory.mktemp("whole") / "run")
+    return Runs(forked, tiny_data, tmp_path_factory.mktemp("runs"))
 
 
 def weights_of(folder: Path) -> str:
@@ -128,7 +212,7 @@ def write_idx(folder: Path, prefix: str, part: mnist.Labelled) -> None:
 @pytest.fixture
 def rank_line(tiny_data: Path) -> list[str]:
     """A command line of one thread a rank, to which seeds and a folder are added."""
-    base = ["train", "--data-dir", str(tiny_data), "--threads", "1"]
+    base = ["train", "--data-dir", str(tiny_data), "--threads", "1", "--no-plots"]
     return [*base, "--batch-size", "16"]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -40,13 +39,13 @@ class Child:
             self.code, self.peak_mib = ended
         return self.code is not None
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = 300) -> int:
         """Return the exit code; kill it and fail after too long a time."""
         self.until(self.ended, timeout)
         assert self.code is not None
         return self.code
 
-    def until(self, happened: Any, timeout: float = 60) -> None:
+    def until(self, happened: Any, timeout: float = 300) -> None:
         """Return once a text stands in its output, or a function says so, or it has ended."""
         deadline = time.monotonic() + timeout
         test = happened if callable(happened) else lambda: happened in self.out
@@ -88,9 +87,14 @@ class Server:
         return Child(self, self.ask(request), folder)
 
     def start_ranks(self, *words: object) -> list[Child]:
-        """Start two command lines as torch's launcher does: ranks 0 and 1 of one launch."""
-        with socket.create_server(("localhost", 0)) as free:
-            port = free.getsockname()[1]
+        """Start two command lines as torch's launcher does: ranks 0 and 1 of one launch.
+
+        The store in which they meet is ours, as it is the launcher's: it outlives them.
+        """
+        from torch.distributed import TCPStore
+
+        self._store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+        port = self._store.port
         return [self.start(*words, sabotage=("as_rank", rank, 2, port)) for rank in (0, 1)]
 
     def run(self, *words: object, sabotage: Sequence[Any] = (), cwd: Path | str = ".") -> Child:
@@ -139,11 +143,23 @@ def become(request: dict[str, Any]) -> None:
         getattr(import_module("sabotage"), name)(*arguments)
 
 
-if __name__ == "__main__":
-    for module in ("cli.app", "runs.single", "runs.trained", "engine.machine"):
-        import_module(f"mnistcli.{module}")
+def warm_up() -> None:
+    """Do once what every training would do for itself."""
+    ours = ("cli.app", "cli.sink", "engine.machine", "runs.single", "runs.trained", "view.plain")
+    for module in (*(f"mnistcli.{name}" for name in ours), "torchinfo"):
+        import_module(module)
     import_module("torch._dynamo")  # torch's optimizers import it: 2 s
-    import_module("torchinfo")
+    from mnistcli import recipe
+    from mnistcli.models import identity, registry
+
+    for name in recipe.names():
+        recipe.packaged(name)
+    for name in ("v1", "v3"):  # at the first, torch lists the names of all its functions
+        identity.identity(registry.build(registry.MODELS[name], recipe.model_args(name)))
+
+
+if __name__ == "__main__":
+    warm_up()
     serve()
     from mnistcli.__main__ import main
 

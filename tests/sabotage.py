@@ -141,6 +141,11 @@ def hang_in(place: str, marker: str, times: int = 1) -> None:
     flag.__class__.__call__ = lambda self: None  # type: ignore[method-assign,assignment]
 
 
+def with_variable(name: str, value: str) -> None:
+    """Set a variable of the environment."""
+    os.environ[name] = value
+
+
 def without_override() -> None:
     """Let the modes of files bind root too, as they bind everybody else."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -188,4 +193,5 @@ def as_rank(rank: int, size: int, port: int) -> None:
     """Make the process one of several that torch's launcher started on this machine."""
     place = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}
     address = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    address["TORCHELASTIC_USE_AGENT_STORE"] = True  # the store is the launcher's
     os.environ |= {key: str(value) for key, value in (place | address).items()}

@@ -34,7 +34,7 @@ def test_row_1_a_kill_inside_a_write_loses_at_most_an_epoch(
 
 def test_row_1_a_damaged_file_is_never_kept_as_the_previous_one(runs: Runs, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    runs.run(run, sabotage=("kill_at", "last.pt", "folder synced", 2))
+    runs.killed(run, epochs=2)
     (run / "last.pt").write_bytes(b"rot")
     killed = runs.run(run, "--resume", "auto", sabotage=("kill_at", "last.pt", "after previous"))
     assert killed.code == -signal.SIGKILL

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli, document, spawn
+from conftest import HERE, Cli, Golden, document, spawn
 
 from mnistcli.cli.app import app
 from mnistcli.models.registry import MODELS
 
 COMMANDS = [str(info.name) for info in app.registered_commands]
+GOLDEN = HERE / "golden" / "help"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -41,30 +42,42 @@ def test_help_shows_every_default(command: str, cli: Cli, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_fits_80_columns_and_begins_with_a_verb(
-    command: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+def test_help_is_as_kept_fits_80_columns_and_begins_with_a_verb(
+    command: str, cli: Cli, golden: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    lines = cli(*command.split(), "--help").stdout.splitlines()
+    page = cli(*command.split(), "--help").stdout
+    golden(f"help/{command or 'mnistcli'}.txt", page)
+    lines = page.splitlines()
     assert max(map(len, lines)) <= 80
     first = next(line.split() for line in lines if line.strip() and "Usage:" not in line)
     verbs = "Train, Train Count Evaluate Compare Read Write Measure Check Answer"
     assert first[0] in verbs.split()
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_row_35_help_is_whole_in_every_encoding(command: str) -> None:
-    pages = []
-    for encoding in ("utf-8", "latin-1", "ascii"):
-        names = {"PYTHONIOENCODING": encoding, "COLUMNS": "80", "LC_ALL": "C"}
-        process = spawn(*command.split(), "--help", text=False, env=os.environ | names)
-        out, err = process.communicate()
-        assert (process.returncode, err) == (0, b"")
-        page = out.decode(encoding)
+@pytest.mark.processes
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_row_35_help_is_whole_in_every_encoding(encoding: str) -> None:
+    """The words of every page are those of the pages as kept, which are in UTF-8."""
+    commands = ["", *COMMANDS]
+    program = (
+        "from mnistcli import streams; from mnistcli.cli.app import run; streams.open_standard()\n"
+        f"for command in {commands!r}: run([*command.split(), '--help']); print('\\f')"
+    )
+    names = {"PYTHONIOENCODING": encoding, "COLUMNS": "80", "LC_ALL": "C"}
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(line, capture_output=True, env=os.environ | names)
+    assert (done.returncode, done.stderr) == (0, b"")
+    pages = done.stdout.decode(encoding).split("\f")
+    for command, page in zip(commands, pages, strict=False):
+        kept = (GOLDEN / f"{command or 'mnistcli'}.txt").read_text(encoding="utf-8")
         assert max(map(len, page.splitlines())) <= 80
-        pages.append([word for word in page.split() if word.isascii() and word.isalnum()])
-    assert len(pages[0]) > 60
-    assert pages[0] == pages[1] == pages[2]
+        assert "\\u" not in page
+        assert words_of(page) == words_of(kept)
+
+
+def words_of(page: str) -> list[str]:
+    return [word for word in page.split() if word.isascii() and word.isalnum()]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -102,19 +115,6 @@ def test_what_people_type_is_understood_or_explained(line: str, expected: str, c
     assert done.returncode in (2, 4)
     assert expected in done.stderr
     assert len(done.stderr) < 6_000
-
-
-def test_a_mistake_is_told_before_torch_is_imported() -> None:
-    lines = (
-        "evaluate v3 --target 0.99", "train v3 --set lr=1", "train v3 --model v4",
-        "summary v3 --set epochs=3", "train plain/v3", "train v3 --set seed=1 --seeds 0-2",
-    )  # fmt: skip
-    program = (
-        "import sys; from mnistcli.cli.app import run; "
-        f"codes = [run(line.split()) for line in {lines!r}]; print('torch' in sys.modules, *codes)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "False 2 2 2 2 2 2"
 
 
 def test_a_network_is_named_by_its_place_or_by_its_option(cli: Cli) -> None:
@@ -235,6 +235,7 @@ def test_json_before_the_command_is_json(cli: Cli) -> None:
     assert "mnistcli" in document(cli("--version", "--json").stdout)["text"]
 
 
+@pytest.mark.processes
 def test_a_reader_of_help_may_leave(tmp_path: Path) -> None:
     process = spawn("train", "--help")
     assert process.stdout is not None
@@ -243,6 +244,7 @@ def test_a_reader_of_help_may_leave(tmp_path: Path) -> None:
     assert (process.stderr.read(), process.wait()) == ("", 0)
 
 
+@pytest.mark.processes
 def test_help_starts_without_what_only_work_needs() -> None:
     program = (
         "import sys; from mnistcli.cli.app import run; run(['--help']); "
@@ -252,6 +254,7 @@ def test_help_starts_without_what_only_work_needs() -> None:
     assert done.stdout.splitlines()[-1] == "set()"
 
 
+@pytest.mark.processes
 def test_the_collector_rests_for_help_alone() -> None:
     program = (
         "import atexit, gc, sys; atexit.register(lambda: print(gc.isenabled())); "
@@ -263,45 +266,38 @@ def test_the_collector_rests_for_help_alone() -> None:
         assert done.stdout.splitlines()[-1] == expected
 
 
-def complete(words: str) -> list[str]:
-    """Return what bash would offer for the last word; the last line says whether torch came."""
-    program = (
-        "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
-        "sys.argv = ['mnistcli']; from mnistcli.__main__ import main; main()"
-    )
-    environment = {
-        "_MNISTCLI_COMPLETE": "complete_bash",
-        "COMP_WORDS": f"mnistcli {words}",
-        "COMP_CWORD": str(len(f"{words}.".split())),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True,
-        env=os.environ | environment,
-    )  # fmt: skip
-    return done.stdout.splitlines()
+OFFERED = {
+    "tr": {"train"},
+    "train v": {name for name in MODELS if name.startswith("v")},
+    "train --model v": {name for name in MODELS if name.startswith("v")},
+    "train --model v3 --recipe base": {"baseline/v1", "baseline/v2", "baseline/v3"},
+    "train --model v3 --require ep": {"epochs"},
+    "evaluate checkpoints/v3/20": {"checkpoints/v3/20261124-101500-s0"},
+    "report v3 checkpoints/v3/20": {"checkpoints/v3/20261124-101500-s0"},
+    "train --resume a": {"auto"},
+    "compare baseline/v3": {"baseline/v3"},
+}
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("tr", {"train"}),
-        ("train v", {name for name in MODELS if name.startswith("v")}),
-        ("train --model v", {name for name in MODELS if name.startswith("v")}),
-        ("train --model v3 --recipe base", {"baseline/v1", "baseline/v2", "baseline/v3"}),
-        ("train --model v3 --require ep", {"epochs"}),
-        ("evaluate checkpoints/v3/20", {"checkpoints/v3/20261124-101500-s0"}),
-        ("report v3 checkpoints/v3/20", {"checkpoints/v3/20261124-101500-s0"}),
-        ("train --resume a", {"auto"}),
-        ("compare baseline/v3", {"baseline/v3"}),
-    ],
-)
-def test_completion_offers_names_without_torch(
-    words: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.processes
+def test_completion_offers_names_without_torch(tmp_path: Path) -> None:
+    """What bash would offer for the last word of each line, all asked of one process."""
     run = tmp_path / "checkpoints" / "v3" / "20261124-101500-s0"
     run.mkdir(parents=True)
     (run / "recipe.yaml").touch()
-    monkeypatch.chdir(tmp_path)
-    *offered, torch_came = complete(words)
-    assert set(offered) == expected
-    assert torch_came == "False"
+    program = (
+        "import os, sys; from mnistcli.__main__ import main; sys.argv = ['mnistcli']\n"
+        f"for words in {[*OFFERED]!r}:\n"
+        "    print('>', flush=True); os.environ['COMP_WORDS'] = f'mnistcli {words}'\n"
+        "    os.environ['COMP_CWORD'] = str(len(f'{words}.'.split()))\n"
+        "    try: main()\n"
+        "    except SystemExit: print('torch' in sys.modules)\n"
+    )
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(
+        line, capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"_MNISTCLI_COMPLETE": "complete_bash"},
+    )  # fmt: skip
+    found = [answer.split() for answer in done.stdout.split(">\n")[1:]]
+    assert [{*words} for *words, _ in found] == [*OFFERED.values()], done.stderr
+    assert {torch_came for *_, torch_came in found} == {"False"}

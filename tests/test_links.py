@@ -44,12 +44,12 @@ def test_row_23_a_resumed_run_writes_through_no_link_of_its_folder(
 ) -> None:
     """The stranger's folder holds a run of one epoch; every later file is a link to a victim."""
     run = tmp_path / "run"
-    runs.run(run, sabotage=("kill_at", "last.pt", "folder synced", 1))
+    runs.killed(run)
     (run / ".lock").unlink()
     for name in OURS[1:]:
         (run / name).unlink(missing_ok=True)
     victims = [plant(run / name, "link") for name in OURS[1:]]
-    done = runs.run(run, "--resume", "auto")
+    done = runs.run(run, "--plots", "--resume", "auto")
     assert done.code == 0, done.err
     assert {victim.read_text() for victim in victims} == {"precious"}
     links = {path.name for path in run.iterdir() if path.is_symlink()}
@@ -173,9 +173,9 @@ def test_a_named_folder_that_is_a_link_is_followed(tmp_path: Path) -> None:
 
 def test_a_finished_run_gets_the_pictures_that_it_lacks(runs: Runs, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    runs.run(run, sabotage=("kill_at", "confusion.png", "before replace", 1))
+    runs.run(run, "--plots", sabotage=("kill_at", "confusion.png", "before replace", 1))
     assert (run / "curves.png").exists()
     assert not (run / "confusion.png").exists()
-    again = runs.run(run, "--resume", "auto")
+    again = runs.run(run, "--plots", "--resume", "auto")
     assert (again.code, "already finished" in again.err + again.out) == (0, True)
     assert {*writeup.PICTURES} <= {path.name for path in run.iterdir()}

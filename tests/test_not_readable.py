@@ -31,7 +31,7 @@ def parent(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two finished runs, `a` and `b`."""
     folder = tmp_path_factory.mktemp("runs")
     for name, seed in (("a", "0"), ("b", "1")):
-        assert runs.run(folder / name, "--no-plots", "--seed", seed).code == 0
+        assert runs.run(folder / name, "--seed", seed).code == 0
     return folder
 
 
@@ -62,7 +62,7 @@ def test_what_may_not_be_read_is_not_readable_and_stays(
 ) -> None:
     words = [str(parent / word) if word[0] == "a" else word for word in line.split()]
     if line == "train":
-        words = [*runs.words, "--no-plots", "--out", str(parent / "a"), "--resume", "auto"]
+        words = [*runs.words, "--out", str(parent / "a"), "--resume", "auto"]
     before = {path: path.stat().st_mtime_ns for path in (parent / "a").iterdir()}
     with closed(parent / file):
         done = ask(runs, *words)
@@ -95,7 +95,7 @@ def test_a_checkpoint_alone_among_runs_is_one_note(runs: Runs, parent: Path) -> 
 
 def test_sessions_that_may_not_be_read_are_not_lost(runs: Runs, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    runs.run(run, sabotage=("kill_at", "last.pt", "folder synced", 1))
+    runs.killed(run)
     before = (run / "env.json").read_bytes()
     with closed(run / "env.json"):
         assert runs.run(run, "--resume", "auto", sabotage=UNREADABLE).code == 5

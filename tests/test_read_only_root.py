@@ -36,7 +36,8 @@ def alone(
     volume: Path, folder: Path, *words: str, **names: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command where only `volume` can be written; skip where that can't be made."""
-    environment = {key: value for key, value in os.environ.items() if key != "TMPDIR"}
+    kept = os.environ.keys() - {"TMPDIR", "TESTS_COMPILED"}
+    environment = {key: os.environ[key] for key in kept}
     probe = subprocess.run([*_UNSHARE, "mount", "--bind", "/", "/"], capture_output=True)
     if probe.returncode:
         pytest.skip(f"no mounts of one's own here: {probe.stderr.decode()}")
@@ -61,6 +62,7 @@ def training(tiny_data: Path, volume: Path, compile: str) -> list[str]:
     return mnistcli(*line.split(), "--data-dir", str(tiny_data), "--out", str(volume / "run"))
 
 
+@pytest.mark.processes
 def test_row_34_a_read_only_root_names_tmpdir_and_trains_without_a_compiler(
     tiny_data: Path, volume: Path
 ) -> None:
@@ -74,6 +76,7 @@ def test_row_34_a_read_only_root_names_tmpdir_and_trains_without_a_compiler(
     assert "result.json" in {path.name for path in (volume / "run").iterdir()}
 
 
+@pytest.mark.processes
 def test_row_34_with_tmpdir_in_the_volume_all_works_and_nothing_is_left(
     tiny_data: Path, volume: Path
 ) -> None:
@@ -86,6 +89,7 @@ def test_row_34_with_tmpdir_in_the_volume_all_works_and_nothing_is_left(
     assert [path.name for path in volume.iterdir()] in (["tmp", "run"], ["run", "tmp"])
 
 
+@pytest.mark.processes
 def test_row_34_doctor_and_pictures_say_which_folder_is_missing(volume: Path) -> None:
     doctor = alone(volume, Path("/"), *mnistcli("doctor"))
     assert "name=compiler status=FAULT" in doctor.stdout
@@ -95,6 +99,7 @@ def test_row_34_doctor_and_pictures_say_which_folder_is_missing(volume: Path) ->
     assert (drawn.returncode, "hint: let TMPDIR" in drawn.stderr) == (5, True), drawn.stderr
 
 
+@pytest.mark.processes
 def test_row_34_a_finished_run_on_a_read_only_system_resumes_with_0(
     tiny_data: Path, volume: Path
 ) -> None:

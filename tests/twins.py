@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 from typing import NamedTuple
 
 import pytest
@@ -12,9 +11,7 @@ from torch import Tensor, nn
 
 from mnistcli.engine import lanes
 
-needs_compiler = pytest.mark.skipif(
-    not isinstance(lanes.compile_kernels(), ctypes.CDLL), reason="no C++ compiler works here"
-)
+needs_compiler = pytest.mark.usefixtures("kernels")
 
 
 class Step(NamedTuple):
