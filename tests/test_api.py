@@ -22,6 +22,7 @@ from mnistcli.events import EpochFinished, Event
 PAGE = (Path(__file__).parents[1] / "configs" / "README.md").read_text()
 
 
+@pytest.mark.processes
 def test_the_import_alone_brings_no_torch() -> None:
     program = (
         "import sys, mnistcli; assert 'torch' not in sys.modules; print(len(dir(mnistcli)));"
@@ -107,6 +108,7 @@ def test_a_registered_teacher_knows_mnist_alone(small_data: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.processes
 def test_the_lines_of_the_page_run(tiny_data: Path, tmp_path: Path) -> None:
     code = re.search(r"<!-- python -->\n```python\n(.*?)```", PAGE, re.DOTALL)
     assert code is not None

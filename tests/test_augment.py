@@ -6,8 +6,6 @@ import math
 
 import pytest
 import torch
-from torchvision.transforms import ElasticTransform, InterpolationMode
-from torchvision.transforms.functional import affine
 
 from mnistcli.data import augment, mnist
 from mnistcli.data.batches import training_batches
@@ -38,6 +36,9 @@ def test_affine_is_torchvisions(
     angle: float, shift: tuple[int, int], scale: float, shear: float, dataset: mnist.Dataset
 ) -> None:
     pictures = images(dataset, 16)
+    from torchvision.transforms import InterpolationMode  # 2 s, which no other test needs
+    from torchvision.transforms.functional import affine
+
     expected = affine(
         pictures, angle, list(shift), scale, [shear, 0.0], interpolation=InterpolationMode.BILINEAR
     )
@@ -54,6 +55,8 @@ def test_affine_is_torchvisions(
 def test_elastic_moves_pixels_as_far_as_torchvisions() -> None:
     """Root mean square and correlation of the displacement, away from the border."""
     torch.manual_seed(0)
+    from torchvision.transforms import ElasticTransform
+
     transform = ElasticTransform(alpha=10.0, sigma=4.0)
     theirs = torch.cat([
         ElasticTransform.get_params(transform.alpha, transform.sigma, [28, 28]) for _ in range(400)

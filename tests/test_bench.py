@@ -150,6 +150,7 @@ def test_neighbours_need_a_second_thread(cli: Cli) -> None:
     assert (done.returncode, "--threads 2" in done.stderr) == (2, True)
 
 
+@pytest.mark.processes
 def test_neighbours_burn_and_end_with_their_parent() -> None:
     program = (
         "import os, sys, time; from mnistcli.bench.cores import burning\n"

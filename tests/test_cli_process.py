@@ -7,12 +7,14 @@ import pty
 import re
 from pathlib import Path
 
+import pytest
 from conftest import spawn
 
 
+@pytest.mark.processes
 def test_a_terminal_gets_a_table_and_a_bar(small_data: Path, tmp_path: Path) -> None:
     main, worker = pty.openpty()
-    line = ["train", "--model", "v3", "--epochs", "2", "--data-dir", str(small_data)]
+    line = ["train", "--model", "v3", "--epochs", "2", "--data-dir", str(small_data), "--no-plots"]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
     options = {"stdout": worker, "stderr": worker, "env": environment}
     process = spawn(*line, "--out", str(tmp_path / "run"), **options)

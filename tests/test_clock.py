@@ -79,6 +79,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
+@pytest.mark.processes
 def test_row_22_a_run_between_1970_and_2108_loses_nothing(
     shim: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli, document, spawn
+from conftest import Cli, document
+from forkserver import Server
 
 from mnistcli.results.comparison import MNIST_DIGEST
 from mnistcli.results.literature import POINTS
 from mnistcli.runs import missing
 
-ROOT = Path(__file__).parents[1]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -73,17 +73,15 @@ def test_train_completes_recipes_and_the_baseline_too(
 
 
 def test_a_stopped_comparison_is_continued_by_its_own_line(
-    small_data: Path, tmp_path: Path
+    forked: Server, small_data: Path, tmp_path: Path
 ) -> None:
     line = ["compare", "v1", "--train", "--epochs", "30", "--data-dir", str(small_data), "--json"]
-    process = spawn(*line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert process.stderr is not None
-    while "epoch=2/" not in process.stderr.readline():
-        assert process.poll() is None
-    process.terminate()
-    out, _ = process.communicate(timeout=60)
-    error = document(out)["error"]
-    assert (process.returncode, error["exit_code"]) == (143, 143)
+    child = forked.start(*line, cwd=tmp_path)
+    child.until(lambda: "epoch=2/" in child.err)
+    child.signal(signal.SIGTERM)
+    child.wait()
+    error = document(child.out)["error"]
+    assert (child.code, error["exit_code"]) == (143, 143)
     assert error["hint"] == shlex.join(["mnistcli", *line])
     assert len(list((tmp_path / "checkpoints" / "v1").iterdir())) == 1
 
@@ -114,6 +112,7 @@ def test_the_picture_is_drawn_of_records_and_of_small_runs(
         assert len(path.read_bytes()) > 10_000
 
 
+@pytest.mark.processes
 def test_matplotlib_is_imported_only_where_a_picture_is_drawn() -> None:
     program = (
         "import sys; from mnistcli.cli.app import run; run(['compare', '--quiet']); "

@@ -41,19 +41,19 @@ def on_cuda(result: Result, **changes: Any) -> Result:
 
 
 def test_thousands_of_runs_are_compared_in_seconds(tmp_path: Path) -> None:
-    """6,000 take 1.6 s on two cores; looking each up among all others took 15."""
+    """3,000 take 0.8 s of processor time; looking each up among all others took 4."""
     record = json.loads((RECORDS / "v3.jsonl").open().readline())
-    folders = [tmp_path / f"s{seed}" for seed in range(6000)]
+    folders = [tmp_path / f"s{seed}" for seed in range(3000)]
     for seed, folder in enumerate(folders):
         folder.mkdir()
         values = record["recipe_values"] | {"seed": seed}
         changed = record | {"seed": seed, "recipe_values": values}
         (folder / "result.json").write_text(json.dumps(changed))
-    started = time.monotonic()
+    started = time.process_time()
     names = [str(folder) for folder in folders]
     found = gather([*names, str(tmp_path / "*")]).results
-    assert [row["n"] for row in rows(found)] == [6000]
-    assert time.monotonic() - started < 10
+    assert [row["n"] for row in rows(found)] == [3000]
+    assert time.process_time() - started < 3
 
 
 def test_a_model_means_its_test_figures_and_a_folder_its_recipes() -> None:

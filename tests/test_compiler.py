@@ -93,6 +93,7 @@ def test_row_34_no_folder_for_temporary_files_names_tmpdir(
         pass
 
 
+@pytest.mark.processes
 def test_row_34_what_a_killed_process_left_goes_at_the_next_start(compile_anew: Path) -> None:
     program = (
         f"import tempfile, time; tempfile.tempdir = {str(compile_anew)!r}\n"
@@ -125,6 +126,7 @@ def test_a_folder_that_is_not_ours_stays(compile_anew: Path, tmp_path: Path) -> 
     assert ({*compile_anew.iterdir()}, (tmp_path / "real").is_dir()) == (before, True)
 
 
+@pytest.mark.processes
 def test_row_34_without_a_folder_for_temporary_files_an_eager_run_trains(
     tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Cli, document, spawn, weights_of
+from conftest import Cli, document, weights_of
 from forkserver import Server
 
 from mnistcli.data.mnist import FILES
@@ -23,6 +23,7 @@ from mnistcli.results.gather import published
 from mnistcli.runs.trained import open_teacher
 
 LINE = ["train", "--model", "v3", "--epochs", "2", "--batch-size", "32", "--threads", "1"]
+LINE += ["--no-plots"]
 
 
 def distilling(teacher: Path | str, weight: float = 0.5) -> str:
@@ -79,7 +80,7 @@ def teacher(cli: Cli, small_data: Path, tmp_path: Path) -> Path:
 def test_a_distilled_run_differs_records_its_teacher_and_repeats_bit_for_bit(
     cli: Cli, small_data: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    line = [*LINE, "--data-dir", small_data, "--no-plots"]
+    line = [*LINE, "--data-dir", small_data]
     hashes = {}
     for name, weight in (("strong", 1.0), ("weak", 0.1)):
         done = cli(*line, "--out", tmp_path / name, "--set", distilling(teacher, weight))
@@ -96,7 +97,7 @@ def test_a_distilled_run_differs_records_its_teacher_and_repeats_bit_for_bit(
 def test_a_distilled_run_that_was_stopped_ends_with_the_same_bits(
     forked: Server, small_data: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    line = [*LINE, "--data-dir", small_data, "--no-plots", "--set", distilling(teacher)]
+    line = [*LINE, "--data-dir", small_data, "--set", distilling(teacher)]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     done = forked.run(*line, "--out", whole)
     assert done.code == 0, done.err
@@ -112,13 +113,12 @@ def test_a_distilled_run_that_was_stopped_ends_with_the_same_bits(
 
 
 def test_a_distilled_set_in_two_processes_is_that_of_one(
-    cli: Cli, small_data: Path, teacher: Path, tmp_path: Path
+    cli: Cli, forked: Server, small_data: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    line = [*LINE, "--data-dir", str(small_data), "--no-plots", "--seeds", "0-1"]
+    line = [*LINE, "--data-dir", str(small_data), "--seeds", "0-1"]
     line += ["--set", distilling(teacher)]
-    process = spawn(*line, "--jobs", "2", "--out", str(tmp_path / "two"))
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    ranks = forked.start_ranks(*line, "--out", tmp_path / "two")
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.err for rank in ranks]
     assert cli(*line, "--out", tmp_path / "one").returncode == 0
     two, one = ([weights_of(tmp_path / way / f"s{n}") for n in (0, 1)] for way in ("two", "one"))
     assert two == one
@@ -177,7 +177,7 @@ def test_a_registered_teacher_stays_out_of_other_pictures(
 def test_a_teacher_whose_weights_have_changed_ends_no_run_of_another(
     cli: Cli, small_data: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    line = [*LINE, "--data-dir", small_data, "--no-plots", "--out", tmp_path / "x", "--resume",
+    line = [*LINE, "--data-dir", small_data, "--out", tmp_path / "x", "--resume",
             "auto", "--set", distilling(teacher)]  # fmt: skip
     assert cli(*line).returncode == 0
     assert "already finished" in cli(*line).stderr

@@ -62,6 +62,7 @@ def test_row_13_a_bad_step_ends_the_run_as_the_last_epoch_left_it(
     (tmp_path / "net.py").write_text(SICK)
     words = ["--model", f"{tmp_path / 'net.py'}:net", "--set", f"model_args.ill={ill}"]
     words += ["--batch-size", "32", "--data-dir", str(tiny_data), "--set", "ema_decay=null"]
+    words += ["--no-plots"]
     run, one = tmp_path / "run", tmp_path / "one"
     done = cli("train", *words, "--epochs", "3", "--out", str(run))
     assert done.returncode == 6
@@ -81,6 +82,7 @@ def test_row_13_no_value_that_is_not_finite_reaches_the_disk(
     """With one step an epoch, loss and gradient are finite, and the weights after it are not."""
     words = ["--model", model, "--epochs", "3", "--batch-size", size, "--data-dir", str(tiny_data)]
     flat = ["--lr", lr, "--set", "schedule={name: constant}", "--out", str(tmp_path / "run")]
+    flat += ["--no-plots"]
     done = cli("train", *words, *flat)
     assert done.returncode in (0, 6), done.stderr  # batch norm divides a large weight away
     assert (done.returncode == 6) == bool(re.search(r"at step \d+ \(epoch \d, lr", done.stderr))

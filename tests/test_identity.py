@@ -147,6 +147,7 @@ def test_weights_a_copy_training_and_threads_make_no_other() -> None:
     assert {identity(net), identity(copy.deepcopy(net)), identity(net.eval())} == {BASE}
 
 
+@pytest.mark.processes
 def test_another_process_finds_the_same_from_other_words_in_another_file() -> None:
     """Neither code nor paths nor addresses nor the hashing of strings get into it."""
     program = (

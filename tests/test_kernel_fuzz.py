@@ -39,6 +39,7 @@ def library(name: str) -> str:
         return name
 
 
+@pytest.mark.slow
 def test_random_networks_stay_inside_their_memory_and_an_overrun_would_be_seen() -> None:
     sanitizer, runtime = library("libasan.so"), library("libstdc++.so.6")
     if not Path(sanitizer).is_absolute():
@@ -89,6 +90,7 @@ int main() {{
 """
 
 
+@pytest.mark.slow
 def test_threads_never_race(tmp_path: Path) -> None:
     if not Path(library("libtsan.so")).is_absolute():
         pytest.skip("no ThreadSanitizer here")

@@ -30,7 +30,7 @@ def test_the_readmes_example_goes_through_every_command(
 ) -> None:
     data = ["--data-dir", str(small_data)]
     audited = document(cli("summary", example, "--json").stdout)["models"][0]
-    line = ["train", "--model", example, "--epochs", "1", "--out", "run", *data]
+    line = ["train", "--model", example, "--epochs", "1", "--no-plots", "--out", "run", *data]
     trained = document(cli(*line, "--json").stdout)
     assert trained["parameters"] == audited["parameters"]
     wider = cli(*line[:-4], "--out", "wide", *data, "--set", "model_args.width=12", "--json")
@@ -41,12 +41,13 @@ def test_the_readmes_example_goes_through_every_command(
     assert [row["model"] for row in table] == [example, example]
 
 
-@pytest.mark.parametrize("line", [["evaluate", "run"], ["train", "--resume", "run"]])
+@pytest.mark.parametrize("line", [["evaluate", "run"], ["train", "--no-plots", "--resume", "run"]])
 def test_weights_alone_never_name_the_code_that_runs(
     line: list[str], example: str, cli: Cli, small_data: Path
 ) -> None:
     data = ["--data-dir", str(small_data)]
-    assert cli("train", "--model", example, "--epochs", "1", "--out", "run", *data).returncode == 0
+    words = ["--model", example, "--epochs", "1", "--no-plots", "--out", "run"]
+    assert cli("train", *words, *data).returncode == 0
     refused = cli(*line, *data)
     assert refused.returncode == 2
     assert "--model" in refused.stderr.splitlines()[-1]
@@ -58,7 +59,7 @@ def test_runs_of_an_own_network_are_found_by_its_name(
 ) -> None:
     missing = cli("compare", example)
     assert (missing.returncode, "--train" in missing.stderr) == (4, True)
-    cli("train", "--model", example, "--epochs", "1", "--data-dir", str(small_data))
+    cli("train", "--model", example, "--epochs", "1", "--no-plots", "--data-dir", str(small_data))
     assert document(cli("compare", example, "--json").stdout)["rows"][0]["n"] == 1
 
 
@@ -167,7 +168,7 @@ def test_an_installed_entry_point_is_a_model(
     monkeypatch.syspath_prepend(tmp_path)
     assert "theirs" in known_names()
     run, data = str(tmp_path / "run"), ["--data-dir", str(small_data)]
-    line = ["train", "--model", "theirs", "--epochs", "1", "--out", run, *data]
+    line = ["train", "--model", "theirs", "--epochs", "1", "--no-plots", "--out", run, *data]
     assert cli("summary", "theirs").returncode == 0
     assert cli(*line).returncode == 0
     assert cli("evaluate", run, *data).returncode == 2

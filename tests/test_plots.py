@@ -29,6 +29,7 @@ def size(png: bytes) -> tuple[int, int]:
         return image.size
 
 
+@pytest.mark.processes
 def test_matplotlib_is_imported_where_a_picture_is_drawn() -> None:
     program = "import sys, mnistcli.view.plots; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -58,6 +59,7 @@ def test_a_run_leaves_its_pictures(train_small: Cli, tmp_path: Path) -> None:
     assert not any((tmp_path / "bare" / name).exists() for name in PICTURES)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
 def test_no_file_or_variable_of_a_user_decides_how_a_picture_looks(
     backend: str, tmp_path: Path

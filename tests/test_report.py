@@ -118,6 +118,7 @@ def test_results_by_network_stand_beside_each_other(
     assert alone == f"{100 * summary['mean']:.2f} % ± {50 * (high - low):.2f} (3)"
 
 
+@pytest.mark.processes
 def test_the_studies_tables_are_what_the_script_writes(tmp_path: Path) -> None:
     copy = tmp_path / "README.md"
     shutil.copy(STUDY, copy)

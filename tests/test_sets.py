@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
-from conftest import Cli, document, plant_sentinels, spawn
+from conftest import Cli, document, plant_sentinels
 from forkserver import Server
 
 from mnistcli.engine import meeting
@@ -63,7 +63,9 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [{key: row[key] for key in row if key not in varying} for row in rows]
 
 
-def test_a_run_that_diverges_ends_no_set(set_line: list[str], cli: Cli, tmp_path: Path) -> None:
+def test_a_run_that_diverges_ends_no_set(
+    set_line: list[str], cli: Cli, forked: Server, tmp_path: Path
+) -> None:
     set_line += ["--model", "net.py:half", "--seeds", "2-4", "--target", "0", "--json"]
     done = cli(*set_line, "--out", str(tmp_path / "set"))
     report = document(done.stdout)
@@ -73,9 +75,8 @@ def test_a_run_that_diverges_ends_no_set(set_line: list[str], cli: Cli, tmp_path
     summary = report["summary"]
     assert (summary["n"], summary["failed"], summary["above"]) == (2, 1, 2 / 3)
     set_line[set_line.index("net.py:half")] = "net:half"
-    jobs = spawn(*set_line, "--out", str(tmp_path / "jobs"), "--jobs", "2")
-    out, errors = jobs.communicate()
-    assert (jobs.returncode, document(out)["summary"]) == (6, summary), errors
+    jobs = forked.run(*set_line, "--out", tmp_path / "jobs", "--jobs", "2", cwd=tmp_path)
+    assert (jobs.code, document(jobs.out)["summary"]) == (6, summary), jobs.err
     assert rows_of(tmp_path / "jobs") == rows_of(tmp_path / "set")
     assert not (tmp_path / "executed").exists()
 
@@ -127,12 +128,12 @@ def test_resume_auto_takes_in_runs_that_lie_elsewhere(set_line: list[str], cli: 
 
 @pytest.mark.parametrize("jobs", [[], ["--jobs", "2"]])
 def test_a_fault_that_every_run_would_meet_ends_the_set(
-    jobs: list[str], set_line: list[str], tmp_path: Path
+    jobs: list[str], set_line: list[str], forked: Server, tmp_path: Path
 ) -> None:
     set_line += ["--model", "net.py:leaves", "--seeds", "0-5", "--json"]
-    process = spawn(*set_line, "--out", str(tmp_path / "set"), *jobs)
-    error = document(process.communicate()[0])["error"]
-    assert (process.returncode, error["exit_code"]) == (2, 2)
+    done = forked.run(*set_line, "--out", tmp_path / "set", *jobs, cwd=tmp_path)
+    error = document(done.out)["error"]
+    assert (done.code, error["exit_code"]) == (2, 2)
     assert "the set ended at seed" in error["what"]
     assert "net.py:leaves fails in training: SystemExit: 0, net.py:" in error["what"]
     record = setlog.read(tmp_path / "set")
@@ -140,11 +141,13 @@ def test_a_fault_that_every_run_would_meet_ends_the_set(
     assert (record["exit_code"], record["restarts"]) == (2, 0)
 
 
-def test_ranks_that_vanish_are_an_error(set_line: list[str], tmp_path: Path) -> None:
+def test_ranks_that_vanish_are_an_error(
+    set_line: list[str], forked: Server, tmp_path: Path
+) -> None:
     set_line += ["--model", "net.py:vanishes", "--seeds", "0-1", "--jobs", "2", "--json"]
-    process = spawn(*set_line, "--out", str(tmp_path / "set"))
-    error = document(process.communicate()[0])["error"]
-    assert (process.returncode, "runs ended: 0 of 2" in error["what"]) == (1, True)
+    done = forked.run(*set_line, "--out", tmp_path / "set", cwd=tmp_path)
+    error = document(done.out)["error"]
+    assert (done.code, "runs ended: 0 of 2" in error["what"]) == (1, True)
 
 
 def test_a_rank_that_ends_without_a_row_ends_the_set(

@@ -71,6 +71,7 @@ def test_a_log_that_fails_is_left_out_and_the_run_goes_on(
     assert (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.processes
 def test_the_sink_of_the_page_works_from_a_package_of_its_own(
     line: list[str], tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def script(*words: object, timeout: float) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["checkpoints", "idx", "recipes"])
 @pytest.mark.parametrize(
     ("seed", "count"), [(1, 300), pytest.param(2, 10_000, marks=pytest.mark.soak)]
@@ -35,6 +36,7 @@ def test_a_mutated_file_is_valid_or_refused(kind: str, seed: int, count: int) ->
     assert report["peak_mib"] < 1024
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["results", "sets", "metrics", "records", "env", "predictions"])
 @pytest.mark.parametrize(
     ("seed", "count"), [(1, 50), pytest.param(2, 10_000, marks=pytest.mark.soak)]

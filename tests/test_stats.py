@@ -66,6 +66,7 @@ def test_two_runs_and_runs_that_are_all_alike_tell_of_no_spread() -> None:
     assert welch([0.9] * 3, [0.8] * 3)[1:] == (None, None)
 
 
+@pytest.mark.processes
 def test_what_train_and_evaluate_need_imports_no_scipy() -> None:
     program = (
         "import sys; from mnistcli.results import goal; "

@@ -90,6 +90,7 @@ def test_no_two_files_of_one_network_share_more_than_half_of_their_lines() -> No
     assert len(files) < 12
 
 
+@pytest.mark.processes
 def test_a_run_becomes_a_record_once(tiny_data: Path, tmp_path: Path, cli: Cli) -> None:
     line = ["train", "--recipe", "plain/v3", "--epochs", "1", "--batch-size", "32", "--no-plots"]
     run = tmp_path / "run"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli, document, spawn, torchrun, values
+from conftest import Cli, document, values
 from forkserver import Server
 
 from mnistcli.data import mnist
@@ -101,25 +101,23 @@ def test_a_signal_saves_and_the_printed_line_goes_on(
 
 
 def test_two_jobs_write_the_same_rows_and_one_document(
-    file: Path, tiny_data: Path, tmp_path: Path, whole: list[dict[str, Any]]
+    forked: Server, file: Path, tiny_data: Path, tmp_path: Path, whole: list[dict[str, Any]]
 ) -> None:
-    words = [*line(file, tiny_data), "--out", str(tmp_path / "jobs"), "--jobs", "2", "--json"]
-    jobs = spawn(*words)
-    out, errors = jobs.communicate()
-    assert jobs.returncode == 0, errors
-    report = document(out)
+    words = [*line(file, tiny_data), "--out", tmp_path / "jobs", "--jobs", "2", "--json"]
+    jobs = forked.run(*words)
+    assert jobs.code == 0, jobs.err
+    report = document(jobs.out)
     assert (report["command"], report["ok"]) == ("study", True)
     assert {row["rank"] for row in report["study"]["rows"]} == {0, 1}
     assert table_of(tmp_path / "jobs") == whole
 
 
-def test_torchrun_writes_the_same_rows(
-    file: Path, tiny_data: Path, tmp_path: Path, whole: list[dict[str, Any]]
+def test_ranks_write_the_same_rows(
+    forked: Server, file: Path, tiny_data: Path, tmp_path: Path, whole: list[dict[str, Any]]
 ) -> None:
-    ranks = torchrun(*line(file, tiny_data), "--out", str(tmp_path / "ranks"))
-    out, errors = ranks.communicate()
-    assert ranks.returncode == 0, errors
-    assert values(out.splitlines()[-1])["runs"] == "12"
+    ranks = forked.start_ranks(*line(file, tiny_data), "--out", tmp_path / "ranks")
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.err for rank in ranks]
+    assert values(ranks[0].out.splitlines()[-1])["runs"] == "12"
     assert table_of(tmp_path / "ranks") == whole
 
 
