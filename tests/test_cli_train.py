@@ -111,6 +111,7 @@ def test_patience_ends_a_run_early_and_says_so(train_small: Cli) -> None:
 
 def test_print_recipe_prints_what_would_be_trained(cli: Cli) -> None:
     done = cli("train", "--model", "v3", "--lr", "0.05", "--print-recipe")
+    assert not [line for line in done.stdout.splitlines() if line.strip() == "#"]
     assert done.returncode == 0
     assert "lr: 0.05" in done.stdout
 

@@ -40,7 +40,7 @@ def _commented(key: str, value: Any, said: str, *, indent: int = 0) -> Iterator[
     if in_one_line and len(beside) + indent <= _WIDTH:
         yield beside
     else:
-        yield from (f"# {said}", first)
+        yield from ([f"# {said}", first] if said else [first])
     yield from rest
 
 
