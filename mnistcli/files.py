@@ -110,7 +110,7 @@ def previous_of(path: Path) -> Path:
 
 
 def bring_back_previous(path: Path) -> None:
-    """Let a damaged file's name mean the file before it again; else the next write would keep the
+    """Put the file before a damaged one in its place; else the next write would keep the
     damaged one as the previous."""
     with contextlib.suppress(OSError):  # the next write says what is wrong with the disk
         _link(previous_of(path), path)

@@ -42,7 +42,7 @@ class Patient(io.FileIO):
 
 
 def open_standard() -> None:
-    """Let stdout and stderr be patient, and write what their encoding lacks by other signs."""
+    """Make stdout and stderr wait for slow readers, and replace what their encoding lacks."""
     codecs.register_error(_NEAREST, _encodable)
     closed = [number for number in (1, 2) if not _is_open(number)]
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:

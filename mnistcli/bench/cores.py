@@ -75,7 +75,7 @@ def threads_gain(one: Bench, many: Bench, steps: int) -> dict[str, Any]:
 
 @contextmanager
 def burning(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Keep so many cores busy by processes that end with this one."""
+    """Keep this many cores busy with processes that end with this one."""
     command = [sys.executable, "-S", "-c", _BURN]
     pipe = subprocess.PIPE
     burners = [

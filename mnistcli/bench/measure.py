@@ -56,7 +56,7 @@ class Bench:
         self.warmup_seconds = self._time(lambda: self.steps(8))
 
     def with_threads(self, count: int) -> Bench:
-        """Return a fresh one of the same, for so many CPU threads."""
+        """Return a new one of the same, for this many CPU threads."""
         fewer = replace(self.runtime, threads=count)
         return Bench(self.entry, self.recipe, fewer, self._dataset, self._taught)
 

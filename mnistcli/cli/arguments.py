@@ -57,7 +57,7 @@ def resolve_recipe(
     """Return the recipe: the file or packaged one, then the model, `--set` and the options.
 
     `options` maps dotted recipe keys to the values of their own options. A registered teacher
-    knows MNIST alone: with `own_data` the recipe goes without it, and `say` is told.
+    was trained on MNIST: with `own_data` the recipe goes without it, and `say` gets a notice.
     """
     if model is not None:
         _check_network(model)

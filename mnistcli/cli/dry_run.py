@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rehearse(plan: Plan, output: Output) -> None:
-    """Check the plan and show it; the gates of parameters and epochs are decided by it."""
+    """Check the plan and show it; it decides the gates of parameters and epochs."""
     from mnistcli.runs import dry_run
 
     report, checks = dry_run.rehearse(plan, live_or_plain(output))

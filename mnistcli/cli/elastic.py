@@ -1,4 +1,4 @@
-"""torch's elastic launcher: this command line once more, as many processes of this machine."""
+"""torch's elastic launcher: this command line again, as many processes of this machine."""
 
 from __future__ import annotations
 

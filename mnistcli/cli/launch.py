@@ -33,7 +33,7 @@ _AGAIN = "start the same line again with --resume auto"
 def run_rank(plan: Plan, output: Output, *, logs: Sequence[str] = ()) -> None:
     """Do one rank's part; the first one shows the set, and concludes where no parent does.
 
-    What the set's own exit code tells ends no rank by it: the launcher would start all again.
+    No rank exits with the set's own exit code: the launcher would start all of them again.
     """
     from mnistcli.runs.sets import run_set
 

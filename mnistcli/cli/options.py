@@ -46,7 +46,7 @@ def complete_recipes(incomplete: str) -> list[str]:
 
 
 def complete_runs(incomplete: str) -> list[str]:
-    """Offer of the run folders below ./checkpoints the latest that fit."""
+    """Offer the latest run folders below ./checkpoints that fit."""
     from mnistcli.results.runlog import run_folders
 
     folders = [run for model in Path("checkpoints").glob("*/") for run in run_folders(model)]

@@ -22,7 +22,7 @@ from mnistcli.view.progress import draw_run
 def sink(view: Emit | None, *, plots: bool, quiet: bool = False, logs: Sequence[str] = ()) -> Emit:
     """Return what a run emits to; from its first batch on signals wait for an epoch's end.
 
-    `quiet` also keeps back what a first signal is answered with; `logs` names what else is told.
+    `quiet` also hides the answer to a first signal; `logs` names the other logs.
 
     Raises:
         UsageError, EnvironmentFault: there is no log of a name, or what it needs is missing.

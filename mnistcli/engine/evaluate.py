@@ -57,7 +57,7 @@ def evaluate(model: nn.Module, data: Labelled) -> Evaluation:
 
 @torch.inference_mode()
 def score(logits: Tensor, labels: Tensor) -> Evaluation:
-    """Return what logits, float32 [N, 10], make of pictures with these labels, [N]."""
+    """Evaluate logits, float32 [N, 10], of pictures with these labels, [N]."""
     loss = F.cross_entropy(logits, labels)
     confidences, predictions = logits.softmax(dim=1).max(dim=1)
     correct = (predictions == labels).sum()

@@ -12,12 +12,12 @@ from mnistcli.recipe import Recipe
 
 
 def keep_epoch(run: Run, state: TrainState) -> None:
-    """Let the first rank save the epoch and tell of it; what goes wrong ends the run on all."""
+    """Let the first rank save and report the epoch; an error ends the run on all ranks."""
     run.group.first(lambda: _keep(run, state))
 
 
 def _keep(run: Run, state: TrainState) -> None:
-    """Save the epoch, then tell of it; a fault of the disk names the last epoch that is safe.
+    """Save the epoch, then report it; an error of the disk names the last epoch that is saved.
 
     A step can leave weights that are not finite although loss and gradient were. They, and what
     evaluation made of them, are found here.

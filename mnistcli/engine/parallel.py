@@ -82,7 +82,7 @@ class Group:
     def first(self, make: Callable[[], T] | None = None) -> T:
         """Return on every rank what `make` returned on the first; it runs nowhere else.
 
-        What it raises there is raised on every rank, that none waits for the others in vain.
+        What it raises there is raised on every rank, so that none waits for the others in vain.
         """
         if self.size == 1:
             return make() if make is not None else None  # type: ignore[return-value]
@@ -101,7 +101,7 @@ class Group:
         return told[0]  # type: ignore[no-any-return]
 
     def refuse(self, fault: MnistcliError | None) -> None:
-        """Raise on every rank, where any has a fault, what the lowest of those ranks has.
+        """If any rank has a fault, raise on every rank that of the lowest such rank.
 
         All call it at the same place of a step: else the others would wait for a sum of gradients.
         """

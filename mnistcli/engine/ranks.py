@@ -1,4 +1,4 @@
-"""Which of how many processes this is, as torch's launcher tells it; imports no torch."""
+"""This process's rank and their number, from torch's launcher; imports no torch."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Sums(NamedTuple):
 
 
 class Step:
-    """Trains a state by one batch a call; but for recording, once, nothing waits for the device.
+    """Trains a state by one batch per call; only recording, once, waits for the device.
 
     A step's number, learning rate and average decay are written to the device before it, so that a
     recorded graph reads what this step needs.

@@ -69,7 +69,7 @@ def _quota(group: Path) -> list[float]:
 
 
 def busy_cores(seconds: float, stat: Path = Path("/proc/stat")) -> float:
-    """Return how many of the cores this process may use are others' now, by a look so long.
+    """Return how many of this process's cores others use now, measured over so many seconds.
 
     The load average tells of the last minute: after a run of our own it would count that run.
     """

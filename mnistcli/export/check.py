@@ -1,4 +1,4 @@
-"""An export run again over the test set: what it answers, beside what the network answers."""
+"""An export run over the test set: its answers beside those of the network."""
 
 from __future__ import annotations
 

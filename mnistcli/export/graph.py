@@ -1,6 +1,6 @@
 """What a trained network computes, as a list of layers with their numbers folded in.
 
-One description, which C, integer arithmetic and whatever comes next are written from.
+C and integer arithmetic are written from this one description.
 """
 
 from __future__ import annotations

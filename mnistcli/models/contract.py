@@ -1,4 +1,4 @@
-"""What a network must keep to: pictures in, logits out, gradients back, in the way a run uses it.
+"""What a network must fulfil: pictures in, logits out, gradients back, in the way a run uses it.
 
 Each fault is a sentence about the network with its file and line, said before anything is made.
 """

@@ -88,7 +88,7 @@ def to_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
 
 
 def judge_result(result: dict[str, Any], limits: Limits) -> list[Check]:
-    """Judge a recorded run by these limits, whatever it was judged by when it ran."""
+    """Judge a recorded run by these limits, not by those of its own time."""
     total = result["last"]["total"]
     counts = [(correct, total) for correct in result["correct_by_epoch"]]
     return judge(result["parameters"], result["epochs_done"], counts, limits)

@@ -1,4 +1,4 @@
-"""A run's folder: made exclusively, left without a trace, its text files written from history."""
+"""A run's folder: made for one run, removed where nothing was trained, its text files."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _explain_failure(folder: Path) -> Iterator[None]:
 def without_trace(folder: Path, *, existed: bool) -> Iterator[None]:
     """Where a run fails before its first epoch, leave the folder as it was; hold its lock.
 
-    So the mended command line can be started again. A run that a signal stopped stays, to be
+    So the corrected command line can be started again. A run that a signal stopped stays, to be
     resumed, and one that diverged, which is a finding. Whatever else lies in the folder stays too.
     """
     was_empty = _is_empty(folder)

@@ -107,7 +107,7 @@ def _train_and_record(plan: Plan, folder: Path, saved: Saved, shared: Shared) ->
 
 
 def _record_again(plan: Plan, folder: Path, saved: dict[str, Any], shared: Shared) -> None:
-    """Tell of a finished run that has no pictures: killed before they were drawn."""
+    """Report a finished run again that has no pictures, killed before they were drawn."""
     model = runtime.place(build(plan.entry, plan.recipe.model_args), shared.runtime).eval()
     checkpoint.load_weights(model, saved["weights"], where=str(folder))
     _, evaluation = shared.parts(plan.recipe)

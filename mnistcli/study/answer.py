@@ -1,4 +1,4 @@
-"""What the runs of a study say: differences to the base, verdicts, who goes on, who has won."""
+"""What the runs of a study say: differences to the base, verdicts, the arms kept, the winner."""
 
 from __future__ import annotations
 

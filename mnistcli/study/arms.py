@@ -51,7 +51,7 @@ def resolve_arms(study: Study, path: Path, *, taught: bool = True) -> Arms:
     """Return the arms, each with the base's values, the common ones and its own.
 
     The base arm is the one whose recipe is that of the base with the common values; without one it
-    is added. `taught` off leaves out teachers that know the packaged MNIST alone.
+    is added. With `taught` off, teachers of the packaged MNIST are left out.
 
     Raises:
         UsageError: a value is wrong, or two arms resolve to the same recipe.

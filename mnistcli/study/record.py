@@ -56,7 +56,7 @@ def courses(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def decisions(folder: Path) -> list[dict[str, Any]]:
-    """Return what was decided by hand, the first first."""
+    """Return the decisions by hand, in order."""
     file = folder / _DECISIONS
     if not file.exists():
         return []
