@@ -79,7 +79,7 @@ def test_what_one_sees_is_what_the_picture_shows() -> None:
 def test_reliability_is_what_the_record_says() -> None:
     lines = (ROOT / "tests" / "data" / "soak.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines]
-    random, steps, *fuzzed = found
+    random, steps, *fuzzed, exports, notebook = found
     said = page("tests")
     assert f"{random['SIGKILL']} SIGKILLs and {random['SIGTERM']} SIGTERMs at random times" in said
     assert (random["lost"], random["finished_equal"]) == (0, 3)
@@ -88,6 +88,9 @@ def test_reliability_is_what_the_record_says() -> None:
     assert f"all {steps['finished_equal']} resumed" in said
     assert {(one["count"], *one["failures"]) for one in fuzzed} == {(10_000,)}
     assert f"in at most {max(one['peak_mib'] for one in fuzzed)} MiB" in said
+    assert f"{exports['networks']} random networks as C" in said
+    assert f"over {exports['pictures']:,} random pictures" in said
+    assert exports["failures"] == notebook["failures"] == []
 
 
 def test_speed_is_what_the_records_say() -> None:
