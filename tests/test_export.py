@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import exports
+import int8
 import pytest
 import torch
-from conftest import network
+from conftest import Cli, network
 from random_nets import random_net
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from mnistcli.export.graph import Convolution, Graph, run
 from mnistcli.export.integer import run_integers
 from mnistcli.export.quantise import quantise
 from mnistcli.export.schedule import gathers, plan, rows_read
+from mnistcli.results import stored
 
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 NAMES = ("v1", "v2", "v3", "v4", "v5", "v6", "teacher")
@@ -213,3 +215,21 @@ def test_the_table_of_the_page_is_that_of_the_record() -> None:
     readme = (root / "checkpoints" / "README.md").read_text()
     shown = readme.partition("<!-- exports -->\n")[2].partition("<!-- /exports -->")[0]
     assert shown.strip() == exports.table(rows)
+
+
+def test_what_integers_cost_is_measured_on_the_split_of_the_run(
+    train_small: Cli, small_data: Path, tmp_path: Path
+) -> None:
+    train_small("--epochs", "1")
+    dataset = mnist.load(small_data)
+    row = int8.measured(tmp_path / "run", dataset)
+    result = stored.of_folder(tmp_path / "run")
+    assert (row["fp32"], row["total"]) == (result["last"]["correct"], 130)
+    assert abs(row["int8"] - row["fp32"]) <= row["changed"]
+    assert int8.summary([row]).startswith("test, 1 networks: fp32 ")
+
+
+def test_what_integers_cost_is_written_as_recorded() -> None:
+    root = Path(__file__).parents[1] / "checkpoints"
+    rows = json.loads((root / "records" / "int8.json").read_text())
+    assert int8.summary(rows) in (root / "README.md").read_text()

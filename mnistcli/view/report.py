@@ -142,8 +142,11 @@ def _exports(row: Row) -> list[str]:
     """Return a table of what was exported of a row's networks, for each whose weights are known."""
     parts = []
     for whose, known in exports.of_results(row["results"]).items():
-        parts += [f"**Exports** of {escaped(whose)}, each run again over the test set. Bytes; "
-                  "processor time on one thread.", recorded(known)]  # fmt: skip
+        about = (
+            f"**Exports** of {escaped(whose)}, each run again over the test set. File, weights, "
+            "RAM and flash are in bytes; the time is a processor's, on one thread."
+        )
+        parts += [about, recorded(known)]
     return parts
 
 
