@@ -14,6 +14,7 @@ import torch
 from conftest import Cli, document
 
 from mnistcli.bench import competent, cores, pil, rivals
+from mnistcli.bench import measure as measure_module
 from mnistcli.bench.growth import growth, repeated
 from mnistcli.bench.measure import Bench, measure
 from mnistcli.data import mnist
@@ -35,8 +36,17 @@ def small(dataset: mnist.Dataset) -> Bench:
     return Bench(MODELS["v1"], recipe, chosen, mnist.Dataset(train, test, dataset.hashes))
 
 
-def test_bench_shares_add_up(cli: Cli) -> None:
-    done = cli("bench", "v1", "--steps", "2", "--compile", "off", "--device", "cpu", "--json")
+@pytest.fixture
+def _one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time the evaluation once: 2 s each."""
+    monkeypatch.setattr(measure_module, "ROUNDS", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_one_round")
+def test_shares_add_up_and_the_floor_is_the_arithmetic_at_the_machines_peak(cli: Cli) -> None:
+    line = ["bench", "--recipe", "plain/v1", "--steps", "2", "--compile", "off", "--json"]
+    done = cli(*line, "--precision", "fp32", "--device", "cpu")
     report = document(done.stdout)
     assert sum(report["shares"].values()) == pytest.approx(1.0)
     assert set(report["shares"]) == {"input", "step", "evaluation", "bookkeeping"}
@@ -48,12 +58,6 @@ def test_bench_shares_add_up(cli: Cli) -> None:
     assert report["code_path"] == "eager"
     assert {"commit", "platform", "cpus", "machine"} <= {*report}
     assert report["cores"] == len(os.sched_getaffinity(0))
-
-
-def test_the_floor_is_the_arithmetic_at_the_machines_peak(cli: Cli) -> None:
-    line = ["bench", "--recipe", "plain/v1", "--steps", "2", "--compile", "off", "--json"]
-    done = cli(*line, "--precision", "fp32")
-    report = document(done.stdout)
     limit = report["limit"]
     assert limit["mult_adds"] == MODELS["v1"].mult_adds
     assert limit["teacher_mult_adds"] == 0
@@ -63,6 +67,8 @@ def test_the_floor_is_the_arithmetic_at_the_machines_peak(cli: Cli) -> None:
     assert 0 < limit["share"] < 1
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("_one_round")
 def test_a_teachers_reading_counts(cli: Cli) -> None:
     line = ["bench", "v1", "--steps", "2", "--compile", "off", "--json", "--recipe", "v3"]
     report = document(cli(*line).stdout)
@@ -83,6 +89,7 @@ def test_growth_trains_as_many_pictures_as_it_says(dataset: mnist.Dataset) -> No
     assert torch.equal(twice.labels[20_000:], dataset.test.labels[:1])
 
 
+@pytest.mark.slow
 def test_the_users_pipeline_yields_its_batches_and_trains(dataset: mnist.Dataset) -> None:
     part = mnist.Labelled(dataset.train.images[:640], dataset.train.labels[:640])
     images, labels = next(pil.batches(part, 32, workers=0))
@@ -93,6 +100,7 @@ def test_the_users_pipeline_yields_its_batches_and_trains(dataset: mnist.Dataset
     assert pil.images_per_second(build(MODELS["v1"], {}), part, chosen, steps=1, workers=0) > 0
 
 
+@pytest.mark.slow
 def test_the_competent_loop_learns(dataset: mnist.Dataset) -> None:
     part = mnist.Labelled(dataset.train.images[:200], dataset.train.labels[:200])
     chosen = runtime.decide(runtime.Request(device="cpu", precision="fp32"))
@@ -125,6 +133,7 @@ def test_the_competent_loops_rate_is_one_cycle() -> None:
     assert rates[60] == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["baseline", "torch"])
 def test_a_rival_is_timed_in_turn(name: rivals.Versus, small: Bench) -> None:
     beside = partial(rivals.prepare, name=name, compile=False)
@@ -135,6 +144,7 @@ def test_a_rival_is_timed_in_turn(name: rivals.Versus, small: Bench) -> None:
     assert report.get("torch_mode") == ("eager" if name == "torch" else None)
 
 
+@pytest.mark.slow
 def test_threads_are_timed_against_one_also_beside_neighbours(small: Bench) -> None:
     assert cores.measure(small.with_threads(1), steps=1, neighbours=None) == {}
     found = cores.measure(small.with_threads(2), steps=1, neighbours=1)
@@ -169,6 +179,7 @@ def test_neighbours_burn_and_end_with_their_parent() -> None:
     assert not Path("/proc", pid).exists()
 
 
+@pytest.mark.slow
 def test_runs_are_counted_in_whole_commands(
     tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ def line(tiny_data: Path, tmp_path: Path) -> list[str]:
     return [*words, "--model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_network_trains_the_same_with_and_without_kernels(
     name: str, line: list[str], cli: Cli, tmp_path: Path
@@ -52,6 +53,7 @@ def test_a_network_trains_the_same_with_and_without_kernels(
     assert len(trained) == 2 or name not in ("plain", "frozen_norms", "wide")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_network_trains_by_the_default_recipe(
     name: str, line: list[str], cli: Cli, tmp_path: Path

@@ -58,6 +58,7 @@ def test_a_terminal_draws_the_summary_in_80_columns(
 RECORDED = [n for n in MODELS if packaged("checkpoints", "reference", f"{n}.json").is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDED)
 def test_reference_weights_reproduce_their_record(name: str, cli: Cli) -> None:
     """Exactly on the processor and torch that made the record; elsewhere rounding may flip one."""

@@ -40,6 +40,7 @@ def on_cuda(result: Result, **changes: Any) -> Result:
     return result | {"runtime": runtime} | changes
 
 
+@pytest.mark.slow
 def test_thousands_of_runs_are_compared_in_seconds(tmp_path: Path) -> None:
     """3,000 take 0.8 s of processor time; looking each up among all others took 4."""
     record = json.loads((RECORDS / "v3.jsonl").open().readline())

@@ -22,6 +22,7 @@ pytestmark = [
 SCRIPT = Path(fuzz_kernels.__file__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_random_networks_compute_the_same_or_raise_the_same(count: int) -> None:
     report = fuzz_kernels.fuzz(1, count)

@@ -25,6 +25,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "net.py:tiny"
 
 
+@pytest.mark.slow
 def test_the_readmes_example_goes_through_every_command(
     example: str, cli: Cli, small_data: Path
 ) -> None:

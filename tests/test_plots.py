@@ -36,6 +36,7 @@ def test_matplotlib_is_imported_where_a_picture_is_drawn() -> None:
     assert done.stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_for_one_epoch_and_for_many() -> None:
     course = [replace(metrics(i, cuda=True), eval_correct=9_000 + i, best_correct=9_000 + i)
               for i in range(1, 16)]  # fmt: skip
@@ -51,6 +52,7 @@ def test_a_sheet_has_room_for_sixty_and_says_so_for_none() -> None:
     assert size(none)[0] == size(many)[0]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_pictures(train_small: Cli, tmp_path: Path) -> None:
     assert train_small("--plots").returncode == 0
     for name in PICTURES:
@@ -90,6 +92,7 @@ def test_a_missing_matplotlib_loses_nothing(
     assert (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_draws_into_a_folder_and_lists_each_mistake(
     train_small: Cli, cli: Cli, small_data: Path, tmp_path: Path
 ) -> None:

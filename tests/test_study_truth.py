@@ -54,6 +54,7 @@ def simulate(steps: tuple[Step, ...], truth: Truth, rng: np.random.Generator) ->
     return answer.conclude(steps, tables, SD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [

@@ -102,6 +102,7 @@ VARIANTS = {
 IN_BF16 = [("dropout", "bf16"), ("muon, fading", "bf16")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "precision"), [*((v, "fp32") for v in VARIANTS), *IN_BF16])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     variant: str, precision: str, part: mnist.Labelled, tmp_path: Path
@@ -139,6 +140,7 @@ def without_time(metrics: Any) -> dict[str, Any]:
     return {key: value for key, value in vars(metrics).items() if key not in timed}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_a_compiled_run_resumes_bit_for_bit(
     precision: str, part: mnist.Labelled, tmp_path: Path
