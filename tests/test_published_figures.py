@@ -113,3 +113,28 @@ def test_speed_is_what_the_records_say() -> None:
     images = f"{cuda['images_per_second']:,.0f} images/s"
     assert f"{images} against {cuda['baseline_images_per_second']:,.0f}" in said
     assert f"{recorded('cuda-v3.json')['seconds_per_epoch']:.2f} s per epoch" in said
+
+
+def test_what_made_the_difference_is_what_the_records_say() -> None:
+    said = page("checkpoints")
+    gained, plain = {}, {}
+    for name in ("v1", "v2"):
+        reported = MODELS[name].reported_accuracy
+        assert reported is not None
+        gained[name] = 100 * named(name)["mean"] - reported
+        plain[name] = 100 * named(f"plain/{name}")["mean"] - reported
+    first = f"v2 is {gained['v2']:.2f} points above the reference project's report, v1"
+    assert f"{first} {gained['v1']:.2f} points" in said
+    assert f"gives {plain['v2']:.2f} and {plain['v1']:.2f} of these" in said
+    assert f"The teacher has {MODELS['teacher'].parameters:,} parameters" in said
+
+
+def test_the_recorded_step_on_cuda_is_what_was_measured() -> None:
+    said, (step, study, *_) = page("checkpoints"), recorded("measured.json")
+    before, after = step["before"]["microseconds_per_step"], step["after"]
+    assert f"one launch in place of {after['kernels_per_step']} (v3" in said
+    assert f"takes {after['microseconds_per_step']['recorded'] / 1000:.2f} ms" in said
+    inductor = before["torch.compile reduce-overhead, rest eager"] / 1000
+    assert f"took {inductor:.2f} ms and 9 s to start" in said
+    assert f"{before['eager'] / 1000:.1f} ms (the best of three rounds" in said
+    assert f"trained {study['runs']} runs of the study in {study['seconds']} s" in said
