@@ -19,7 +19,7 @@ from twins import (
     through_kernels,
 )  # fmt: skip
 
-from mnistcli.engine import machine
+from mnistcli.engine import lanes, machine
 from mnistcli.models.registry import MODELS
 
 pytestmark = needs_compiler
@@ -71,8 +71,10 @@ def test_a_stage_by_matrix_tiles_is_as_near_as_torch_in_bf16(kind: str) -> None:
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "teacher"])
 def test_a_registered_network_gives_float64s_numbers_and_gradients(name: str) -> None:
     torch.manual_seed(0)
-    changes = {"dropout": 0.0} if name in ("v2", "v3") else {}
-    assert_alike(network(name, **changes), pictures(19))
+    net = network(name, **({"dropout": 0.0} if name in ("v2", "v3") else {}))
+    if name not in ("v1", "v2", "v3", "v4", "v5", "v6") and (reason := lanes.why_not(net)):
+        pytest.skip(reason)
+    assert_alike(net, pictures(19))
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 37, 128])
