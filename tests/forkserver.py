@@ -33,15 +33,16 @@ class Child:
     def err(self) -> str:
         return (self._folder / "err").read_text()
 
-    def ended(self) -> bool:
-        """Return whether it has ended; then `code` (negative: a signal) and `peak_mib` are set."""
-        if self.code is None and (ended := self._server.ask({"wait": self.pid})) is not None:
-            self.code, self.peak_mib = ended
+    def ended(self, within: float = 0.0) -> bool:
+        """Return whether it ends in so many seconds; then `code` (negative: a signal) is set."""
+        if self.code is None:
+            ended = self._server.ask({"wait": self.pid, "within": within})
+            self.code, self.peak_mib = ended or (None, 0.0)
         return self.code is not None
 
     def wait(self, timeout: float = 300) -> int:
         """Return the exit code; kill it and fail after too long a time."""
-        self.until(self.ended, timeout)
+        self.until(lambda: self.ended(within=0.5), timeout)
         assert self.code is not None
         return self.code
 
@@ -49,11 +50,10 @@ class Child:
         """Return once a text stands in its output, or a function says so, or it has ended."""
         deadline = time.monotonic() + timeout
         test = happened if callable(happened) else lambda: happened in self.out
-        while not test() and not self.ended():
+        while not test() and not self.ended(within=0.02):
             if time.monotonic() > deadline:
                 os.kill(self.pid, 9)
                 raise AssertionError(f"no end or event in {timeout} s: {self.out}{self.err}")
-            time.sleep(0.005)
 
     def signal(self, number: int) -> None:
         """Send a signal, if it still runs."""
@@ -114,12 +114,20 @@ class Server:
         self._process.communicate("", timeout=60)
 
 
+def wait(child: int, seconds: float) -> tuple[int, int, Any]:
+    """Wait so long for the end of a child."""
+    deadline = time.monotonic() + seconds
+    while not (ended := os.wait4(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return ended
+
+
 def serve() -> None:
     """Answer until the input ends; a forked child returns to become a command line."""
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            pid, status, used = os.wait4(request["wait"], os.WNOHANG)
+            pid, status, used = wait(request["wait"], request["within"])
             answer = [os.waitstatus_to_exitcode(status), used.ru_maxrss / 1024] if pid else None
         else:
             answer = os.fork()
