@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 
@@ -66,15 +67,22 @@ def test_another_weight_of_the_teacher_is_another_recipe() -> None:
     assert recipe(0.5, 2.0).digest() != recipe(0.6, 2.0).digest()
 
 
-@pytest.fixture
-def teacher(cli: Cli, small_data: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def trained_teacher(
+    forked: Server, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A run of v1 that has seen the training pictures of small_data, validation or not."""
-    done = cli(
-        "train", "--model", "v1", "--epochs", "1", "--data-dir", small_data, "--out",
-        tmp_path / "teacher", "--no-plots",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "teacher"
+    folder = tmp_path_factory.mktemp("teachers") / "teacher"
+    line = ["train", "--model", "v1", "--epochs", "1", "--data-dir", small_data, "--no-plots"]
+    done = forked.run(*line, "--threads", "1", "--out", folder)
+    assert done.code == 0, done.err
+    return folder
+
+
+@pytest.fixture
+def teacher(trained_teacher: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(trained_teacher, tmp_path / "teacher"))
 
 
 def test_a_distilled_run_differs_records_its_teacher_and_repeats_bit_for_bit(
