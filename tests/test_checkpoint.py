@@ -59,6 +59,7 @@ def test_what_could_not_be_read_again_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_large_file_is_read_for_an_own_network_alone(tmp_path: Path) -> None:
     """Row 11 of the fault matrix: what anyone may have made stays bounded."""
     path = tmp_path / "a.pt"
@@ -70,6 +71,7 @@ def test_a_large_file_is_read_for_an_own_network_alone(tmp_path: Path) -> None:
     assert torch.equal(found["weights"]["w"], weights["w"])
 
 
+@pytest.mark.slow
 def test_ten_thousand_epochs_of_history_are_written_and_read(tmp_path: Path) -> None:
     last = PAYLOAD["history"][-1]
     metrics = last | {"best_correct": last["eval_correct"]}

@@ -73,6 +73,7 @@ def test_reference_weights_reproduce_their_record(name: str, cli: Cli) -> None:
     assert sum(report["confusion"][d][d] for d in range(10)) == report["correct"]
 
 
+@pytest.mark.slow
 def test_evaluate_gates_and_writes_predictions(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     done = cli(
@@ -87,6 +88,7 @@ def test_evaluate_gates_and_writes_predictions(cli: Cli, tmp_path: Path) -> None
     assert cli("evaluate", "v3", "--target", "100", "--require", "accuracy").returncode == 3
 
 
+@pytest.mark.slow
 def test_evaluate_takes_a_run_folder_and_refuses_others(
     train_small: Cli, cli: Cli, small_data: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +105,7 @@ def test_evaluate_takes_a_run_folder_and_refuses_others(
     assert cli("evaluate", str(tmp_path)).returncode == 4
 
 
+@pytest.mark.slow
 def test_a_picked_epoch_is_labelled_and_cannot_meet_the_goal(
     train_small: Cli, cli: Cli, small_data: Path, tmp_path: Path
 ) -> None:
@@ -154,6 +157,7 @@ def test_an_own_network_goes_through_every_command(
     assert "row model=" in cli("compare", run).stdout
 
 
+@pytest.mark.slow
 def test_compare_groups_seeds_and_takes_differences(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -166,6 +170,7 @@ def test_compare_groups_seeds_and_takes_differences(
     assert [row["difference_test"] for row in done["rows"]].count("paired by seed") == 1
 
 
+@pytest.mark.slow
 def test_a_repeated_seed_is_a_row_of_its_own(train_small: Cli, cli: Cli, tmp_path: Path) -> None:
     train_small(out="a")
     train_small(out="b")
@@ -174,6 +179,7 @@ def test_a_repeated_seed_is_a_row_of_its_own(train_small: Cli, cli: Cli, tmp_pat
     assert found == [(1, "run 1 of a seed"), (1, "run 2 of a seed")]
 
 
+@pytest.mark.slow
 def test_compare_pairs_single_runs_by_picture(train_small: Cli, cli: Cli, tmp_path: Path) -> None:
     train_small(out="a")
     train_small("--seed", "1", "--lr", "0.05", out="b")

@@ -15,6 +15,7 @@ from mnistcli.results import runlog
 from mnistcli.results.lock import lock
 
 
+@pytest.mark.slow
 def test_a_run_in_a_pipe_leaves_one_line_an_epoch_and_its_files(
     train_small: Cli, tmp_path: Path
 ) -> None:
@@ -46,6 +47,7 @@ def test_a_run_in_a_pipe_leaves_one_line_an_epoch_and_its_files(
     assert runlog.read_metrics(tmp_path / "run")[-1].epoch == 2
 
 
+@pytest.mark.slow
 def test_json_is_one_document_and_the_epochs_move_to_stderr(train_small: Cli) -> None:
     done = train_small("--json", "--require", "params")
     result = document(done.stdout)
@@ -54,6 +56,7 @@ def test_json_is_one_document_and_the_epochs_move_to_stderr(train_small: Cli) ->
     assert "epoch=2/2" in done.stderr
 
 
+@pytest.mark.slow
 def test_quiet_leaves_the_result_line_only(train_small: Cli) -> None:
     done = train_small("--quiet")
     assert len(done.stdout.splitlines()) == 1
@@ -62,6 +65,7 @@ def test_quiet_leaves_the_result_line_only(train_small: Cli) -> None:
     assert document(both.stdout)["ok"]
 
 
+@pytest.mark.slow
 def test_a_failed_gate_exits_3_after_the_verdict(train_small: Cli) -> None:
     done = train_small("--require", "goal")
     assert done.returncode == 3
@@ -74,6 +78,7 @@ def test_a_failed_gate_exits_3_after_the_verdict(train_small: Cli) -> None:
     assert train_small("--resume", "auto", "--target", "0", "--require", "accuracy").returncode == 0
 
 
+@pytest.mark.slow
 def test_several_seeds_share_a_summary_and_have_folders(train_small: Cli, tmp_path: Path) -> None:
     done = train_small("--seeds", "0,2", "--json", out="set")
     result = document(done.stdout)

@@ -62,6 +62,7 @@ def test_a_stage_gives_float64s_numbers_and_gradients(kind: str) -> None:
     assert_alike(settled(*STAGES[kind]), pictures(21))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not machine.cpu_has_tiles(), reason="no matrix tiles here")
 @pytest.mark.parametrize("kind", STAGES)
 def test_a_stage_by_matrix_tiles_is_as_near_as_torch_in_bf16(kind: str) -> None:

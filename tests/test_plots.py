@@ -45,6 +45,7 @@ def test_curves_are_drawn_for_one_epoch_and_for_many() -> None:
     assert min(size(pictures[1])) > 600
 
 
+@pytest.mark.slow
 def test_a_sheet_has_room_for_sixty_and_says_so_for_none() -> None:
     one = Mistake(7, 4, 9, 0.87, bytes(range(196)) * 4)
     none, few, many = (plots.misclassified([one] * count, "v3") for count in (0, 11, 100))

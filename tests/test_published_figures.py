@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pytest
+
 from mnistcli.models.registry import MODELS
 from mnistcli.results.comparison import Row, rows
 from mnistcli.results.gather import gather
@@ -39,6 +41,7 @@ def in_turn(name: str) -> str:
     return f"{found['ratio']:.1f} ({', '.join(f'{ratio:.1f}' for ratio in found['ratios'])})"
 
 
+@pytest.mark.slow
 def test_the_first_lines_say_what_the_records_say() -> None:
     said = page()
     v3, v4, v5 = (MODELS[name].parameters for name in ("v3", "v4", "v5"))

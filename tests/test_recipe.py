@@ -149,6 +149,7 @@ def test_a_record_is_known_by_its_recipes_values_whatever_digest_its_run_wrote()
     assert {known[digest] for digest in digests} == {"v4", "earlier/v4"}
 
 
+@pytest.mark.slow
 def test_a_record_names_the_network_that_its_recipe_builds() -> None:
     known = {(r["model"], json.dumps(r["recipe_values"]["model_args"])): r for r in published()}
     assert len(known) > 15
@@ -225,6 +226,7 @@ def test_a_file_gets_no_figure_from_code(tmp_path: Path) -> None:
         recipe.load(str(tmp_path / "r.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a: " + "1" * 60_000 + "x", "k{}: 1\n", "- [1, 2]\n"])
 def test_a_large_recipe_is_refused_at_once(text: str, tmp_path: Path) -> None:
     lines = "".join(text.format(i) for i in range(60_000 // len(text) or 1))

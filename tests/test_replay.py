@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from conftest import Cli
 
 from mnistcli.results.goal import Limits
@@ -12,6 +13,7 @@ from mnistcli.results.runlog import read_json, read_metrics
 from mnistcli.view.replay import terminal_svg
 
 
+@pytest.mark.slow
 def test_the_picture_holds_the_runs_own_figures(train_small: Cli, tmp_path: Path) -> None:
     train_small()
     result, history = read_json(tmp_path / "run" / "result.json"), read_metrics(tmp_path / "run")

@@ -33,6 +33,7 @@ def test_every_model_has_target_result_and_analysis(cli: Cli) -> None:
     assert notes.target in text
 
 
+@pytest.mark.slow
 def test_a_runs_epochs_pictures_and_words_are_its_own(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_runs_epochs_pictures_and_words_are_its_own(
     assert "| 2/2 |" in text
 
 
+@pytest.mark.slow
 def test_the_terminal_of_one_run_is_drawn_and_of_several_refused(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -67,6 +69,7 @@ def test_the_terminal_of_one_run_is_drawn_and_of_several_refused(
     assert cli("report", "v3", "--svg", str(tmp_path / "no.svg")).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_changed_recipe_does_not_inherit_the_words(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -101,6 +104,7 @@ def test_published_results_are_what_the_command_writes(
     assert copy.read_text() == page.read_text()
 
 
+@pytest.mark.slow
 def test_results_by_network_stand_beside_each_other(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:

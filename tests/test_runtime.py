@@ -93,6 +93,7 @@ def test_without_a_compiler_auto_is_eager_and_on_a_fault(monkeypatch: pytest.Mon
         chosen(Request(compile="on"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PROCESSORS)
 def test_a_saved_runtime_comes_back_as_it_was(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bf16, tiles, *_ = PROCESSORS[kind]

@@ -165,6 +165,7 @@ def test_a_rank_that_ends_without_a_row_ends_the_set(
     assert all(isinstance(e, RowAdded) and "left no result" in e.row["error"] for e in events)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("set_line")
 def test_compare_names_a_seed_that_diverges_and_goes_on(small_data: Path, cli: Cli) -> None:
     line = ["compare", "net.py:half", "--train", "--epochs", "1", "--seeds", "2-4", "--json"]

@@ -101,6 +101,7 @@ def part(dataset: mnist.Dataset) -> mnist.Labelled:
     return mnist.Labelled(dataset.train.images[:256], dataset.train.labels[:256])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optim", OPTIMIZERS)
 def test_what_a_graph_reads_stays_where_it_is_and_is_what_an_eager_step_is_told(
     optim: str, part: mnist.Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -174,6 +175,7 @@ def test_a_recorded_run_equals_an_eager_one_bit_for_bit(
     assert trained(part, graph, tmp_path / "again", *settings) == eager
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("device", "precision"),
     [

@@ -83,6 +83,7 @@ def test_a_study_without_an_answer_freezes_nothing(tmp_path: Path, cli: Cli) -> 
     assert not (tmp_path / "x.yaml").exists()
 
 
+@pytest.mark.slow
 def test_visits_to_the_test_set_are_counted_and_a_second_choice_is_warned_of(
     tiny_data: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def read_page(text: str) -> Tags:
     return tags
 
 
+@pytest.mark.slow
 def test_a_study_is_written_up_in_markdown_and_as_a_page(
     tiny_data: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ class Unread:
     __len__ = __getitem__ = __iter__ = __getattr__  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 def test_a_study_reads_no_test_picture(
     file: Path, tiny_data: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +150,7 @@ def record_of(folder: Path) -> dict[str, Any]:
     return document((folder / "study.json").read_text())
 
 
+@pytest.mark.slow
 def test_stages_halve_and_the_leader_is_measured_on_fresh_seeds(
     tiny_data: Path, tmp_path: Path, cli: Cli
 ) -> None:
@@ -166,6 +168,7 @@ def test_stages_halve_and_the_leader_is_measured_on_fresh_seeds(
     assert (tmp_path / "halving" / "base@2" / "s5" / "last.pt").exists()
 
 
+@pytest.mark.slow
 def test_an_arm_that_diverges_is_a_finding_and_is_not_kept(
     tiny_data: Path, tmp_path: Path, cli: Cli
 ) -> None:
@@ -186,6 +189,7 @@ def test_an_arm_that_diverges_is_a_finding_and_is_not_kept(
     assert record_of(tmp_path / "wild")["answer"]["leader"] == "adamw"
 
 
+@pytest.mark.slow
 def test_a_changed_plan_is_registered_beside_the_old_one_and_says_after_how_many_runs(
     file: Path, tiny_data: Path, tmp_path: Path, cli: Cli
 ) -> None:
@@ -207,6 +211,7 @@ def test_a_changed_plan_is_registered_beside_the_old_one_and_says_after_how_many
     assert cli(*words).returncode == 4
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_question_or_other_data_is_refused(
     file: Path, tiny_data: Path, small_data: Path, tmp_path: Path, cli: Cli
 ) -> None:
