@@ -89,6 +89,7 @@ def test_several_seeds_share_a_summary_and_have_folders(train_small: Cli, tmp_pa
     assert alone["weights_sha256"] == result["runs"][1]["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_validation_runs_say_so_and_depend_on_no_test_picture(
     train_small: Cli, small_data: Path, dataset: mnist.Dataset, tmp_path: Path
 ) -> None:

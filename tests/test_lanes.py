@@ -141,6 +141,7 @@ def test_the_layout_of_the_weights_changes_no_bit(layout: torch.memory_format) -
     assert weight.grad.stride() == weight.stride()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v3", "v6"])
 def test_bits_do_not_depend_on_the_number_of_threads(name: str) -> None:
     torch.manual_seed(0)

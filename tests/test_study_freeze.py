@@ -37,6 +37,7 @@ def study(tiny_data: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyP
     return words
 
 
+@pytest.mark.slow
 def test_the_winner_is_written_with_its_evidence_and_trains(
     study: list[str], cli: Cli, tiny_data: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_the_winner_is_written_with_its_evidence_and_trains(
     assert cli(*study, "--freeze", "v3").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_decision_by_hand_needs_its_reason_and_is_recorded_with_it(
     study: list[str], cli: Cli
 ) -> None:
