@@ -156,7 +156,6 @@ def warm_up() -> None:
     ours = ("cli.app", "cli.sink", "engine.machine", "runs.single", "runs.trained", "view.plain")
     for module in (*(f"mnistcli.{name}" for name in ours), "torchinfo"):
         import_module(module)
-    import_module("torch._dynamo")  # torch's optimizers import it: 2 s
     from mnistcli import recipe
     from mnistcli.models import identity, registry
 

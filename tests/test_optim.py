@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -174,3 +176,46 @@ def test_the_average_follows_by_its_decay_and_skips_bad_steps() -> None:
     with torch.no_grad():
         average.copy_to(twin)
     assert twin.weight.item() == pytest.approx(0.91)
+
+
+STARTS = """
+import sys
+from torch import nn
+from mnistcli.engine.optim import build_optimizer
+from mnistcli.recipe import load
+for name in ("sgd", "adam", "adamw", "muon"):
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = build_optimizer(net, load("plain/v3", settings=[f"optim.name={name}"]).optim)
+    net[2](net[1](net[0].weight.T.new_ones(1, 2) @ net[0].weight.T)).sum().backward()
+    before = net[1].weight.detach().clone()
+    optimizer.step()
+    assert (net[1].weight != before).all(), name
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.zero_grad()
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_an_optimizer_trains_without_the_compiler_that_torch_imports_for_it() -> None:
+    done = subprocess.run([sys.executable, "-c", STARTS], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_step_is_torchs(name: str) -> None:
+    recipe = load("plain/v3", settings=[f"optim.name={name}"]).optim
+    ours = build_optimizer(nn.Linear(3, 2), recipe)
+    kind: type[torch.optim.Optimizer] = type(ours).__mro__[1]
+    nets = [nn.Linear(3, 2) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    options = {k: v for k, v in ours.defaults.items() if k not in ("decoupled_weight_decay",)}
+    pair = [build_optimizer(nets[0], recipe), kind(nets[1].parameters(), **options)]
+    for group in pair[0].param_groups + pair[1].param_groups:
+        group["weight_decay"] = 0.01
+    for _ in range(3):
+        for net, optimizer in zip(nets, pair, strict=True):
+            optimizer.zero_grad()
+            net(torch.ones(1, 3)).square().sum().backward()
+            optimizer.step()
+    assert torch.equal(nets[0].weight, nets[1].weight)
+    assert torch.equal(nets[0].bias, nets[1].bias)

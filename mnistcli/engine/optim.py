@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mnistcli.engine import muon
-from mnistcli.engine.scratch import import_without_cache
 from mnistcli.recipe import Recipe
 from mnistcli.recipe.optimizers import Adam, Muon, Optimizer, Sgd
 from mnistcli.recipe.schedules import Constant, Cosine, OneCycle, Plateau, StepDecay
+
+Torchs = TypeVar("Torchs", bound=torch.optim.Optimizer)
 
 
 def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer:
@@ -23,7 +25,7 @@ def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer
     Vectors are biases and the scales and shifts of normalisation. Parameters that require no
     gradient are in no group.
     """
-    import_without_cache()
+    _leave_out_dynamo()
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
     for parameter in filter(lambda p: p.requires_grad, model.parameters()):
@@ -36,16 +38,34 @@ def build_optimizer(model: nn.Module, optim: Optimizer) -> torch.optim.Optimizer
     groups = [group for group in groups if group["params"]]
     match optim:
         case Sgd():
-            sgd = torch.optim.SGD(
+            sgd = _lean(torch.optim.SGD)(
                 groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=True
             )
             return _with_zero_momenta(sgd) if optim.momentum else sgd
         case Muon():
             return _muon(model, groups, optim)
         case Adam(name="adam"):
-            return torch.optim.Adam(groups, lr=optim.lr, fused=True)
+            return _lean(torch.optim.Adam)(groups, lr=optim.lr, fused=True)
         case Adam():
-            return torch.optim.AdamW(groups, lr=optim.lr, fused=True)
+            return _lean(torch.optim.AdamW)(groups, lr=optim.lr, fused=True)
+
+
+def _leave_out_dynamo() -> None:
+    """Let torch's optimizers do without torch._dynamo, which they import at their first use.
+
+    That takes 1.3 s, and makes a cache in TMPDIR, where perhaps nothing can be written. They ask it
+    to keep out of what is compiled, and nothing here is compiled by torch.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        inner = getattr(method, "__wrapped__", None)
+        if inner is not None and not hasattr(inner, "__dynamo_disable"):
+            setattr(inner, "__dynamo_disable", inner)
+
+
+def _lean(kind: type[Torchs]) -> type[Torchs]:
+    """Return a class of torch's whose step does what torch's does, without torch._dynamo."""
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), {"step": step})
 
 
 def _with_zero_momenta(optimizer: torch.optim.SGD) -> torch.optim.SGD:

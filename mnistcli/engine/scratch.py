@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +14,6 @@ from pathlib import Path
 from mnistcli.errors import EnvironmentFault
 
 _PREFIX = "mnistcli-"
-_TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"
-
-
-def import_without_cache() -> None:
-    """Import what torch's optimizers import at their first use, without the cache that it makes.
-
-    Nothing of ours is compiled by torch. The cache would lie in TMPDIR, where perhaps nothing can
-    be written, or a stranger's file has its name. An own network that compiles gets torch's cache.
-    """
-    if "torch._dynamo" in sys.modules or _TORCH_CACHE in os.environ:
-        return
-    os.environ[_TORCH_CACHE] = str(Path(__file__).parent)  # is there: none is made
-    try:
-        import torch._dynamo  # noqa: F401
-    finally:
-        del os.environ[_TORCH_CACHE]
 
 
 @contextmanager
