@@ -63,6 +63,7 @@ def test_random_networks_stay_inside_their_memory_and_an_overrun_would_be_seen()
 RACE = """
 #include "{source}"
 #include <cstdio>
+#include <cstring>
 
 int main() {{
   int64_t words[] = {{{words}}}, sizes[] = {{{sizes}}};

@@ -90,7 +90,7 @@ def test_a_checkpoint_alone_among_runs_is_one_note(runs: Runs, parent: Path) -> 
     done = runs.server.run("compare", f"{parent}/*", "--format", "csv")
     (parent / "alone.pt").unlink()
     assert done.code == 0, done.err
-    assert "notice: skipped: a row is a finished run" in done.err
+    assert "notice: skipped: a row needs a finished run" in done.err
 
 
 def test_sessions_that_may_not_be_read_are_not_lost(runs: Runs, tmp_path: Path) -> None:
