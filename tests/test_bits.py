@@ -36,6 +36,7 @@ def here(compiled: str) -> str:
 
 
 @pytest.mark.parametrize(("compiled", "precision"), WAYS)
+@pytest.mark.slow
 def test_a_training_gives_the_bits_that_it_gave(
     compiled: str,
     precision: str,

@@ -32,6 +32,7 @@ def test_a_csv_cell_is_one_plain_value(cli: Cli) -> None:
     assert v3["receptive_field"] == "70"
 
 
+@pytest.mark.slow
 def test_train_runs_only_the_seeds_that_are_missing(
     cli: Cli, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +62,7 @@ def test_train_takes_published_seeds_as_they_are(
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_train_completes_recipes_and_the_baseline_too(
     cli: Cli, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ def test_every_published_point_is_small_and_has_a_source() -> None:
     assert all(p.parameters < 10_000 and 98 <= p.accuracy < 100 and p.source for p in POINTS)
 
 
+@pytest.mark.slow
 def test_the_markdown_marks_what_cannot_be_told_from_the_leader(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -139,6 +142,7 @@ def test_the_markdown_marks_what_cannot_be_told_from_the_leader(
     assert "neither a difference nor a tie" in text
 
 
+@pytest.mark.slow
 def test_runs_without_a_result_are_named_with_the_command_that_goes_on(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:

@@ -217,6 +217,7 @@ def test_the_table_of_the_page_is_that_of_the_record() -> None:
     assert shown.strip() == exports.table(rows)
 
 
+@pytest.mark.slow
 def test_what_integers_cost_is_measured_on_the_split_of_the_run(
     train_small: Cli, small_data: Path, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def test_onnx_answers_alike_and_says_what_goes_in(
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_evaluation_in_int8_answers_as_the_c_file_does(cli: Cli, small_data: Path) -> None:
     words = ("--data-dir", str(small_data), "--json")
     exported = document(cli("export", "v3", "--to", "c-int8", *words).stdout)
@@ -155,6 +156,7 @@ def test_a_name_ends_no_comment_of_the_c_file() -> None:
     assert c_file._in_comment("a*/b/*c\n\\é") == "a* /b/ *c?\\?"
 
 
+@pytest.mark.slow
 def test_a_runs_exports_are_in_its_report(
     train_small: Cli, cli: Cli, small_data: Path, tmp_path: Path
 ) -> None:

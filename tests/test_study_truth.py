@@ -74,6 +74,7 @@ def test_without_a_difference_at_most_one_study_in_twenty_calls_an_arm_better(
 
 
 @pytest.mark.parametrize("challengers", [1, 3])
+@pytest.mark.slow
 def test_a_true_difference_is_found_at_the_planned_seeds(challengers: int) -> None:
     study = study_of()
     needed = seeds_for(study, challengers, SD, pairs=True)
@@ -115,6 +116,7 @@ def test_the_best_of_equal_arms_is_flattered_as_was_simulated_before(
     assert 100 * chances.flattery(0.00043, 2, arms) == pytest.approx(points, abs=0.0011)
 
 
+@pytest.mark.slow
 def test_the_leader_is_shrunk_by_what_it_owes_to_having_been_picked() -> None:
     steps = schedule(study_of(seeds="0-4"), 9, 0)
     truth = {"base": 0.0} | dict.fromkeys("abcdefghi", 0.0)

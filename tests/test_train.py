@@ -166,6 +166,7 @@ def compiled(precision: str = "auto") -> Runtime:
     return runtime.choose_compile(here, request, network("v1"), images_to_train=0)
 
 
+@pytest.mark.slow
 def test_the_same_seed_repeats_and_another_differs(
     part: mnist.Labelled, recipe: Recipe, tmp_path: Path
 ) -> None:
