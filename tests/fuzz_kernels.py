@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from random import Random
@@ -84,7 +85,8 @@ def unit_of(random: Random, channels: int, side: int) -> tuple[list[nn.Module], 
     kernel = random.choice([size for size in (1, 2, 3, 3, 5) if size <= side])
     stride, border = random.choice([1, 1, 2]), random.randint(0, kernel // 2)
     outputs = random.choice([random.randint(1, 20), 8, 16])
-    conv = nn.Conv2d(channels, outputs, kernel, stride, border, bias=random.random() < 0.5)
+    bias, groups = random.random() < 0.5, random.choice([1, 1, 1, math.gcd(channels, outputs)])
+    conv = nn.Conv2d(channels, outputs, kernel, stride, border, groups=groups, bias=bias)
     norm = [norm_of(random, outputs)] if random.random() < 0.6 else []
     layers = [conv, *norm, *activation_of(random)]
     return layers, outputs, (side + 2 * border - kernel) // stride + 1

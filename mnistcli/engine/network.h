@@ -57,7 +57,7 @@ struct Map {
 enum Kind { CONVOLUTION, MAX_POOL, ADD, DEPTHWISE, AVERAGE };
 
 struct Stage {
-  int64_t kind, input, other, output, kernel, border, stride, weight, bias;
+  int64_t kind, input, other, output, kernel, border, stride, blocks, weight, bias;
   bool adds[2], finishes[2];  // to the gradients of input and other: several stages may read a map
 };
 
@@ -455,15 +455,19 @@ class Network {
   }
 
   // Bring a convolution's weights into the order in which they are read; backwards inputs and
-  // outputs change places, and the taps their order.
+  // outputs change places, and the taps their order. A grouped one is a dense one with zeros
+  // between its blocks: with so few channels that costs less than what is around the products.
   void pack(const Stage& stage, bool back) {
     const Parameter& weight = parameters[stage.weight];
     int64_t inputs = maps[stage.input].channels, outputs = maps[stage.output].channels;
     if (back) std::swap(inputs, outputs);
     const int64_t k = stage.kernel;
     Packed& to = back ? packed.back() : weights(stage);
+    const int64_t in = inputs / stage.blocks, out = outputs / stage.blocks;  // of a block
     auto get = [&](int64_t o, int64_t i, int64_t y, int64_t x) {
-      return weight.data[back ? weight.at(i, o, k - 1 - y, k - 1 - x) : weight.at(o, i, y, x)];
+      if (o / out != i / in) return 0.0f;
+      return weight.data[back ? weight.at(i, o % out, k - 1 - y, k - 1 - x)
+                              : weight.at(o, i % in, y, x)];
     };
 #if defined(HALVES)
     if (tiled(stage) && !(back && stage.stride > 1))
@@ -482,15 +486,17 @@ class Network {
   void add_up(const Stage& stage) const {
     const Parameter& weight = parameters[stage.weight];
     const int64_t total = weights_of(stage), k = stage.kernel;
-    const int64_t inputs = total / (k * k) / maps[stage.output].channels;
+    const int64_t outputs = maps[stage.output].channels, inputs = total / (k * k) / outputs;
+    const int64_t block = inputs / stage.blocks, out = outputs / stage.blocks;
     for (int64_t i = 0; i < total; i++) {
       double value = 0;
       for (int64_t g = 0; g < groups; g++) value += weight_parts[g * total + i];
-      int64_t pair = i / (k * k);
-      weight.gradient[weight.at(pair / inputs, pair % inputs, i / k % k, i % k)] = float(value);
+      int64_t pair = i / (k * k), o = pair / inputs, in = pair % inputs;
+      if (o / out == in / block)
+        weight.gradient[weight.at(o, in % block, i / k % k, i % k)] = float(value);
     }
     if (stage.bias >= 0)
-      for (int64_t c = 0; c < maps[stage.output].channels; c++)
+      for (int64_t c = 0; c < outputs; c++)
         parameters[stage.bias].gradient[c] = float(over_groups(parts[2], 2 * c));
   }
 

@@ -26,6 +26,8 @@ from mnistcli.engine.stages import (
 )  # fmt: skip
 from mnistcli.models.trace import Operation, Value, trace
 
+_MOST_GROUPED = 16  # channels into a grouped convolution: of 32 in fp32 torch is faster
+
 
 def read(model: nn.Module, *, training: bool) -> Program:
     """Return the program of a network in one of its modes; it and the generators stay as they are.
@@ -125,13 +127,13 @@ def _convolution(call: Call) -> None:
     require(_square(call.get("dilation", 1)) == 1 and stride in (1, 2) and border < size)
     groups = call.get("groups", 1)
     more = {"kernel": size, "weight": call.named("weight"), "bias": call.named("bias")}
-    if groups == 1:
-        kind = CONVOLUTION
-        more |= {"border": border, "stride": stride}
-    else:
+    whole = border == 0 and call.value.shape[2:] == kernel and not more["bias"]
+    if groups > 1 and groups == inputs == outputs and whole:
         kind = DEPTHWISE
-        require(groups == inputs == outputs and border == 0 and (height, width) == (1, 1))
-        require(call.value.shape[2:] == kernel and not more["bias"])
+    else:
+        kind = CONVOLUTION
+        require(groups == 1 or inputs <= _MOST_GROUPED)
+        more |= {"border": border, "stride": stride, "groups": groups}
     call.write(kind, (height, width), outputs, **more)
 
 
