@@ -30,7 +30,7 @@ from mnistcli.export.schedule import gathers, plan, rows_read
 from mnistcli.results import stored
 
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
-NAMES = ("v1", "v2", "v3", "v4", "v5", "v6", "teacher")
+NAMES = ("v1", "v2", "v3", "v4", "v5", "v6", "v7", "teacher")
 needs_compiler = pytest.mark.skipif(not COMPILERS, reason="no C compiler here")
 
 

@@ -56,7 +56,7 @@ def test_the_learned_pooling_weighs_each_place_of_each_channel() -> None:
     assert [tuple(value.shape) for value in seen] == [(2, 10, 7, 7), (2, 10, 1, 1)]
 
 
-@pytest.mark.parametrize(("name", "most"), [("v4", 8_000), ("v5", 5_000), ("v6", 2_000)])
+@pytest.mark.parametrize(("name", "most"), [("v4", 8_000), ("v5", 5_000), ("v6", 2_000), ("v7", 1_000)])
 def test_the_new_networks_stay_below_their_budgets(name: str, most: int) -> None:
     entry, v3 = MODELS[name], MODELS["v3"]
     assert entry.parameters is not None
@@ -76,13 +76,27 @@ def test_stages_are_channels_by_convolution() -> None:
         network("v4", stages="4,6 8")
 
 
+def test_separable_convolutions_see_space_and_channels_apart() -> None:
+    model = network("v7")
+    first, *others = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert (first.in_channels, first.kernel_size) == (1, (3, 3))
+    mixing, spatial = others[1:-2:2], others[:-2:2]
+    assert {m.kernel_size for m in mixing} == {(1, 1)}
+    assert all(m.groups == m.in_channels == m.out_channels for m in (*spatial, *others[-2:]))
+    assert [m.out_channels for m in mixing] == [6, 8, 8, 8, 8]
+    for stages in ("4-6 8-8", "4-6 8 8 8"):
+        with pytest.raises(UsageError, match="three, such as"):
+            network("v7", stages=stages)
+
+
 def test_the_activation_is_an_argument() -> None:
     for name, expected in (("hardswish", torch.nn.Hardswish), ("relu", torch.nn.ReLU)):
-        model = network("v6", activation=name)
-        found = {type(m) for m in model.modules()} & {torch.nn.Hardswish, torch.nn.ReLU}
-        assert found == {expected}
-    with pytest.raises(UsageError, match="relu or hardswish"):
-        network("v6", activation="tanh")
+        for design in ("v6", "v7"):
+            model = network(design, activation=name)
+            found = {type(m) for m in model.modules()} & {torch.nn.Hardswish, torch.nn.ReLU}
+            assert found == {expected}
+            with pytest.raises(UsageError, match="relu or hardswish"):
+                network(design, activation="tanh")
 
 
 @pytest.mark.parametrize(("name", "needed"), [("v4", "stages, activation"), ("v3", "dropout")])

@@ -73,6 +73,10 @@ MODELS = {
             design="v4, narrower and shallower",
         ),
         ModelEntry(
+            "v7", "mnistcli.models.separable:build", parameters=996, mult_adds=136_710,
+            design="separable convolutions",
+        ),
+        ModelEntry(
             "teacher", "mnistcli.models.teacher:build",
             parameters=119_866, mult_adds=9_149_098, teaches=True,
             design="a wider network for the others to learn from",

@@ -1,0 +1,46 @@
+"""v7: depthwise-separable convolutions, for fewer than 1,000 parameters."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mnistcli.models.layers import ACTIVATIONS, unit
+
+
+def build(stages: str, activation: str) -> nn.Module:
+    """Return [N, 1, 28, 28] → logits [N, 10], from each convolution's output channels.
+
+    `stages` are three, parted by spaces, and work at 28×28, 14×14 and 7×7, with max-pooling between
+    them; their convolutions are parted by hyphens: "4-6 8-8 8-8". The first is a 3×3 convolution,
+    the others are separable (Chollet, arXiv:1610.02357): a depthwise 3×3, then a 1×1 that mixes
+    the channels, for 9·in + in·out parameters where a dense one has 9·in·out. The pooling is
+    learned in two steps, a depthwise 3×3 of stride 2 and one over the 4×4 places left: 25
+    parameters a channel, where one over all 49 has 49. `activation` is relu or hardswish.
+
+    Raises:
+        ValueError: `stages` is not of that form, or `activation` is another.
+    """
+    parts = stages.split(" ")
+    if len(parts) != 3:
+        raise ValueError(f"stages={stages!r}: three, such as '4-6 8-8 8-8'")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation={activation!r}: {' or '.join(ACTIVATIONS)}")
+    layers: list[nn.Module] = []
+    channels = 1
+    for index, part in enumerate(parts):
+        if index:
+            layers.append(nn.MaxPool2d(2))
+        for outputs in map(int, part.split("-")):
+            if channels == 1:
+                layers += unit(1, outputs, activation=activation)
+            else:
+                layers += [_depthwise(channels), nn.Conv2d(channels, outputs, 1, bias=False)]
+                layers += [nn.BatchNorm2d(outputs), ACTIVATIONS[activation]()]
+            channels = outputs
+    places = nn.Conv2d(channels, channels, 4, groups=channels, bias=False)
+    layers += [_depthwise(channels, stride=2), places, nn.BatchNorm2d(channels)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, 10))
+
+
+def _depthwise(channels: int, stride: int = 1) -> nn.Module:
+    return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
