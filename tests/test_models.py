@@ -56,7 +56,9 @@ def test_the_learned_pooling_weighs_each_place_of_each_channel() -> None:
     assert [tuple(value.shape) for value in seen] == [(2, 10, 7, 7), (2, 10, 1, 1)]
 
 
-@pytest.mark.parametrize(("name", "most"), [("v4", 8_000), ("v5", 5_000), ("v6", 2_000), ("v7", 1_000)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("v4", 8_000), ("v5", 5_000), ("v6", 2_000), ("v7", 1_000)]
+)
 def test_the_new_networks_stay_below_their_budgets(name: str, most: int) -> None:
     entry, v3 = MODELS[name], MODELS["v3"]
     assert entry.parameters is not None
