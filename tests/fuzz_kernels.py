@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from random import Random
@@ -85,7 +84,9 @@ def unit_of(random: Random, channels: int, side: int) -> tuple[list[nn.Module], 
     kernel = random.choice([size for size in (1, 2, 3, 3, 5) if size <= side])
     stride, border = random.choice([1, 1, 2]), random.randint(0, kernel // 2)
     outputs = random.choice([random.randint(1, 20), 8, 16])
-    bias, groups = random.random() < 0.5, random.choice([1, 1, 1, math.gcd(channels, outputs)])
+    bias, groups = random.random() < 0.5, 1
+    if random.random() < 0.25:
+        outputs, groups = random.choice([(channels, channels), (2 * channels, channels)])
     conv = nn.Conv2d(channels, outputs, kernel, stride, border, groups=groups, bias=bias)
     norm = [norm_of(random, outputs)] if random.random() < 0.6 else []
     layers = [conv, *norm, *activation_of(random)]

@@ -39,10 +39,13 @@ STAGES: dict[str, list[nn.Module]] = {
     "stride 2, valid": [nn.Conv2d(1, 6, 5, 2), nn.Hardswish(), nn.Conv2d(6, 4, 4, 2)],
     "stride 2, 1x1": [nn.Conv2d(1, 6, 1, 2), nn.ReLU(), nn.Conv2d(6, 4, 1, 2)],
     "depthwise": [nn.Conv2d(1, 6, 2, 2), *norm_relu(6), nn.Conv2d(6, 6, 14, groups=6, bias=False)],
-    "groups": [nn.Conv2d(1, 6, 3, 2), *norm_relu(6), nn.Conv2d(6, 9, 3, 2, 1, groups=3)],
     "depthwise 3x3": [
-        nn.Conv2d(1, 5, 3, 2), *norm_relu(5), nn.Conv2d(5, 10, 3, padding=1, groups=5, bias=False),
-        nn.Conv2d(10, 4, 1, groups=2), *norm_relu(4), nn.Conv2d(4, 4, 13, groups=2, bias=False),
+        nn.Conv2d(1, 5, 3, 2), *norm_relu(5), nn.Conv2d(5, 5, 3, padding=1, groups=5, bias=False),
+        nn.Conv2d(5, 4, 1), *norm_relu(4), nn.Conv2d(4, 4, 13, groups=4),
+    ],
+    "depthwise, stride 2": [
+        nn.Conv2d(1, 17, 3), *norm_relu(17), nn.Conv2d(17, 17, 5, 2, 1, groups=17),
+        *norm_relu(17), nn.Conv2d(17, 17, 3, 2, 1, groups=17, bias=False),
     ],
     "max-pool": [nn.Conv2d(1, 6, 3), *norm_relu(6), nn.MaxPool2d(2), nn.Conv2d(6, 4, 4)],
     "pool of the pictures": [nn.MaxPool2d(2), nn.Conv2d(1, 4, 3), nn.AvgPool2d(2)],

@@ -31,7 +31,7 @@ class Base(nn.Module):
         self.plain = torch.randn(4, 4, 3, 3) * 0.2
         self.scale = nn.Parameter(torch.ones(1))
         self.halved = nn.Parameter(torch.randn(4, 2, 3, 3))
-        self.broad, self.deep = (nn.Parameter(torch.randn(66, 1, 3, 3)) for _ in range(2))
+        self.deep, self.broad = (nn.Parameter(torch.randn(n, 1, 3, 3)) for n in (4, 8))
         self.wide = nn.ParameterDict({n: nn.Parameter(torch.ones(3136)) for n in ("w", "b")})
         self.register_buffer("m", torch.zeros(3136))
         self.register_buffer("v", torch.ones(3136))
@@ -105,7 +105,7 @@ READ: dict[str, Forward] = {
     "a skip in place": lambda net, x: net.second(y := net.first(x)).add_(y),
     "a mean": lambda net, x: net.first(x).relu().mean((-1, 2)),
     "a mean that keeps its form": lambda net, x: torch.mean(net.first(x), [2, 3], keepdim=True),
-    "groups": lambda net, x: F.conv2d(net.first(x), net.halved, padding=1, groups=2),
+    "a depthwise convolution": lambda net, x: F.conv2d(net.first(x), net.deep, padding=1, groups=4),
     "another flatten": lambda net, x: net.first(x).reshape(x.size(0), -1).relu(),
 }
 REFUSED: dict[str, tuple[str, Forward]] = {
@@ -136,8 +136,9 @@ REFUSED: dict[str, tuple[str, Forward]] = {
     "other strides": ("as it", lambda net, x: net.first(x)[:, :, ::2] + net.first(x)[:, :, ::2]),
     "odd rows": ("__getitem__ as it", lambda net, x: net.first(x)[:, :, 1::2, 1::2]),
     "every second row read": ("as it", lambda net, x: net.second(net.first(x)[:, :, ::2, ::2])),
-    "many groups": ("conv2d as it", lambda net, x: F.conv2d(
-        F.conv2d(x, net.broad), net.deep, groups=66)),
+    "groups": ("conv2d as it", lambda net, x: F.conv2d(net.first(x), net.halved, groups=2)),
+    "two outputs of each": ("conv2d as it", lambda net, x: F.conv2d(
+        net.first(x), net.broad, groups=4)),
     "a dilation": ("conv2d as it", lambda net, x: F.conv2d(x, net.first.weight, dilation=2)),
     "a fixed filter": ("fixed as what", lambda net, x: F.conv2d(net.first(x), net.fixed)),
     "an attribute as filter": ("plain as what", lambda net, x: F.conv2d(net.first(x), net.plain)),

@@ -1,4 +1,5 @@
-// Convolution and its weights' gradient in fp32, by vectors: near their peak, 3 × 7 sums in registers.
+// Convolutions, dense and depthwise, and their weights' gradients in fp32, by vectors: the dense ones
+// near their peak, 3 × 7 sums in registers.
 
 #pragma once
 
@@ -104,6 +105,46 @@ void weight_gradient(const Shape& shape, const Planes& gradient, const Planes& i
           });
     });
   }
+}
+
+// One row of what a depthwise convolution gives, [channels, width]; weights [channels, kernel²].
+template <int STRIDE>
+void depthwise(const Shape& shape, const Planes& in, const float* weights, int64_t y, V* out) {
+  for (int64_t c = 0; c < shape.outputs; c++, weights += shape.kernel * shape.kernel)
+    for (int64_t x = 0; x < shape.width; x += PIXELS) {
+      const float* w = weights;
+      const V* row = in.start + c * in.plane + (y * in.pitch + x) * STRIDE;
+      V total[PIXELS]{};
+      for (int64_t ky = 0; ky < shape.kernel; ky++, row += in.pitch) {
+        V line[PIXELS]{};  // rows apart: the rounding of 49 numbers in turn is four times as large
+        for (int64_t kx = 0; kx < shape.kernel; kx++, w++)
+          UNROLL for (int p = 0; p < PIXELS; p++) line[p] += row[kx + p * STRIDE] * *w;
+        UNROLL for (int p = 0; p < PIXELS; p++) total[p] += line[p];
+      }
+      UNROLL for (int p = 0; p < PIXELS; p++)
+        if (x + p < shape.width) out[c * shape.width + x + p] = total[p];
+    }
+}
+
+// weights [channels, kernel, kernel] = Σ gradient · input, the gradient `stride` apart as above.
+void depthwise_gradient(const Shape& shape, const Planes& gradient, const Planes& in,
+                        int64_t stride, V* weights) {
+  for (int64_t c = 0; c < shape.outputs; c++)
+    for (int64_t ky = 0; ky < shape.kernel; ky++)
+      in_runs<3>(shape.kernel, [&](int64_t kx, auto run) {
+        constexpr int N = run;
+        V total[N]{};
+        for (int64_t y = 0; y < shape.height; y++) {
+          const V* g = gradient.row(c, y * stride);
+          const V* v = in.start + c * in.plane + (y * stride + ky) * in.pitch + kx;
+          V line[N]{};
+          for (int64_t x = 0; x < shape.width; x++, g += stride, v += stride)
+            UNROLL for (int n = 0; n < N; n++) line[n] += *g * v[n];
+          UNROLL for (int n = 0; n < N; n++) total[n] += line[n];
+        }
+        UNROLL for (int n = 0; n < N; n++)
+          weights[(c * shape.kernel + ky) * shape.kernel + kx + n] = total[n];
+      });
 }
 
 }  // namespace

@@ -28,9 +28,9 @@ Network* lanes_create(const int64_t* words, const double* numbers) try {
     map.scale.assign(map.channels, 1);
     network->maps.push_back(map);
   }
-  for (; stages--; words += 10)
+  for (; stages--; words += 9)
     network->stages.push_back({words[0], words[1], words[2], words[3], words[4], words[5],
-                               words[6], words[7], words[8], words[9]});
+                               words[6], words[7], words[8]});
   for (; parameters--; words += 4)
     network->parameters.push_back({{words[0], words[1], words[2], words[3]}});
   plan_gradients(*network);

@@ -57,7 +57,7 @@ struct Map {
 enum Kind { CONVOLUTION, MAX_POOL, ADD, DEPTHWISE, AVERAGE };
 
 struct Stage {
-  int64_t kind, input, other, output, kernel, border, stride, blocks, weight, bias;
+  int64_t kind, input, other, output, kernel, border, stride, weight, bias;
   bool adds[2], finishes[2];  // to the gradients of input and other: several stages may read a map
 };
 
@@ -104,7 +104,7 @@ class Network {
       Map& out = maps[stage.output];
       measures = training && out.norm >= 0;
       if (measures) start_from_running(out);
-      if (stage.kind == CONVOLUTION && !same) pack(stage, false);
+      if (convolves(stage) && !same) pack(stage, false);
       clear_parts(out.channels);
       each_group([&](int64_t g, Scratch& scratch) { compute(stage, g, scratch); });
       for (int more = 3; measures && more && cancels(out); more--) measure_again(out);
@@ -120,7 +120,7 @@ class Network {
   void backward(const float* gradient) {
     for (int64_t g = 0; g < groups; g++) enter(g, gradient, maps.back(), maps.back().gradient);
     for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage) {
-      if (stage->kind == CONVOLUTION) pack(*stage, true);
+      if (convolves(*stage)) pack(*stage, true);
       clear_parts(std::max(maps[stage->input].channels, maps[stage->output].channels));
       weight_parts.assign(groups * weights_of(*stage), 0);
       each_group([&](int64_t g, Scratch& scratch) { differentiate(*stage, g, scratch); });
@@ -293,10 +293,12 @@ class Network {
   void compute_row(const Stage& stage, const Planes& in, const Planes& other, int64_t y, V* row) {
     const Map& out = maps[stage.output];
     const int64_t k = stage.kernel;
-    if (stage.kind == CONVOLUTION) {
+    if (convolves(stage)) {
       Shape shape{maps[stage.input].channels, out.channels, k, out.height, out.width};
-      (stage.stride == 1 ? convolve<1> : convolve<2>)(shape, in, weights(stage).singles.data(), y, row);
-      return;
+      const bool dense = stage.kind == CONVOLUTION, whole = stage.stride == 1;
+      auto convolution = dense ? whole ? convolve<1> : convolve<2>
+                               : whole ? depthwise<1> : depthwise<2>;
+      return convolution(shape, in, weights(stage).singles.data(), y, row);
     }
     for (int64_t c = 0; c < out.channels; c++)
       for (int64_t x = 0; x < out.width; x++, row++) {
@@ -308,28 +310,20 @@ class Network {
         } else {
           *row = V{};
           for (int64_t i = 0; i < k; i++) {
-            V line{};  // rows apart: the rounding of 49 or 576 numbers in turn is four times as large
-            for (int64_t j = 0; j < k; j++)
-              line += in.row(c, y * k + i)[x * k + j] * place_weight(stage, c, i, j);
-            *row += line;
+            V line{};  // rows apart, as in a depthwise convolution
+            for (int64_t j = 0; j < k; j++) line += in.row(c, y * k + i)[x * k + j];
+            *row += line / float(k * k);
           }
         }
       }
   }
 
-  // What a pixel of a k×k window counts for: its own weight, or in an average as much as all.
-  float place_weight(const Stage& stage, int64_t c, int64_t y, int64_t x) const {
-    if (stage.kind == AVERAGE) return 1.0f / float(stage.kernel * stage.kernel);
-    const Parameter& weight = parameters[stage.weight];
-    return weight.data[weight.at(c, 0, y, x)];
-  }
-
   // From the gradient of one group of a stage's output to those of its weights and inputs.
   void differentiate(const Stage& stage, int64_t g, Scratch& scratch) {
     const Map &in = maps[stage.input], &out = maps[stage.output];
-    const bool convolves = stage.kind == CONVOLUTION;
+    const bool weighs = convolves(stage);
     float* part = weight_parts.data() + g * weights_of(stage);
-    const int64_t around = convolves ? stage.kernel - 1 - stage.border : 0;
+    const int64_t around = weighs ? stage.kernel - 1 - stage.border : 0;
 #if defined(HALVES)
     if (tiled(stage) && stage.stride == 1) {
       tiles::Columns columns(scratch.planes, in.channels, in.height, in.width, stage.border);
@@ -348,8 +342,8 @@ class Network {
       });
     }
 #endif
-    const int64_t stride = convolves ? stage.stride : 1;
-    const int64_t reach = convolves ? stage.kernel - 1 - 2 * stage.border : 0;
+    const int64_t stride = weighs ? stage.stride : 1;
+    const int64_t reach = weighs ? stage.kernel - 1 - 2 * stage.border : 0;
     const int64_t height = stride > 1 ? in.height - reach : out.height;
     const int64_t width = stride > 1 ? in.width - reach : out.width;
     Planes planes(scratch.planes, in.channels, in.height, in.width, stage.border);
@@ -357,16 +351,12 @@ class Network {
     if (stride > 1) std::fill(scratch.gradients.begin(), scratch.gradients.end(), V{});
     unfold(in, g, scratch, planes);
     unfold_gradient(out, g, stride, scratch, gradients);
-    if (convolves) {
+    if (weighs) {
       Shape shape{in.channels, out.channels, stage.kernel, out.height, out.width};
       scratch.weights.assign(weights_of(stage), V{});
-      weight_gradient(shape, gradients, planes, stride, scratch.weights.data());
+      auto gradient_of = stage.kind == CONVOLUTION ? weight_gradient : depthwise_gradient;
+      gradient_of(shape, gradients, planes, stride, scratch.weights.data());
       for (const V& total : scratch.weights) *part++ = float(sum(total));
-    } else if (stage.kind == DEPTHWISE) {
-      for (int64_t i = 0; i < weights_of(stage); i++) {
-        int64_t c = i / in.pixels(), y = i % in.pixels() / in.width, x = i % in.width;
-        part[i] = float(sum(gradients.row(c, 0)[0] * planes.row(c, y)[x]));
-      }
     }
     for (int slot = 0; slot < (stage.kind == ADD ? 2 : 1); slot++)
       pass_back(stage, slot, g, scratch, [&](int64_t y, V* row) {
@@ -393,6 +383,10 @@ class Network {
     }
   }
 
+  static bool convolves(const Stage& stage) {
+    return stage.kind == CONVOLUTION || stage.kind == DEPTHWISE;
+  }
+
   Packed& weights(const Stage& stage) { return packed[&stage - stages.data()]; }
 
   // Whether matrix tiles compute a stage: with one channel, or on few pixels, they gain nothing.
@@ -406,9 +400,10 @@ class Network {
                          int64_t y, V* row) {
     const Map &map = maps[slot ? stage.other : stage.input], &out = maps[stage.output];
     const int64_t k = stage.kernel, stride = slot ? stage.stride : 1;
-    if (stage.kind == CONVOLUTION) {
+    if (convolves(stage)) {
       Shape shape{out.channels, map.channels, k, map.height, map.width};
-      return convolve<1>(shape, gradients, packed.back().singles.data(), y, row);
+      auto convolution = stage.kind == CONVOLUTION ? convolve<1> : depthwise<1>;
+      return convolution(shape, gradients, packed.back().singles.data(), y, row);
     }
     for (int64_t c = 0; c < map.channels; c++)
       for (int64_t x = 0; x < map.width; x++, row++) {
@@ -424,7 +419,7 @@ class Network {
           bool seen = y % stride == 0 && x % stride == 0;
           *row = seen ? gradients.row(c, y / stride)[x / stride] : V{};
         } else {
-          *row = gradients.row(c, y / k)[x / k] * place_weight(stage, c, y % k, x % k);
+          *row = gradients.row(c, y / k)[x / k] / float(k * k);
         }
       }
   }
@@ -455,25 +450,29 @@ class Network {
   }
 
   // Bring a convolution's weights into the order in which they are read; backwards inputs and
-  // outputs change places, and the taps their order. A grouped one is a dense one with zeros
-  // between its blocks: with so few channels that costs less than what is around the products.
+  // outputs change places, and the taps their order.
   void pack(const Stage& stage, bool back) {
     const Parameter& weight = parameters[stage.weight];
     int64_t inputs = maps[stage.input].channels, outputs = maps[stage.output].channels;
     if (back) std::swap(inputs, outputs);
     const int64_t k = stage.kernel;
     Packed& to = back ? packed.back() : weights(stage);
-    const int64_t in = inputs / stage.blocks, out = outputs / stage.blocks;  // of a block
     auto get = [&](int64_t o, int64_t i, int64_t y, int64_t x) {
-      if (o / out != i / in) return 0.0f;
-      return weight.data[back ? weight.at(i, o % out, k - 1 - y, k - 1 - x)
-                              : weight.at(o, i % in, y, x)];
+      return weight.data[back ? weight.at(i, o, k - 1 - y, k - 1 - x) : weight.at(o, i, y, x)];
     };
 #if defined(HALVES)
     if (tiled(stage) && !(back && stage.stride > 1))
       return tiles::pack(tiles::Cut(inputs, outputs, k), inputs, outputs, get, to.pairs);
 #endif
     to.singles.clear();
+    if (stage.kind == DEPTHWISE) {
+      for (int64_t c = 0; c < outputs; c++)
+        for (int64_t tap = 0; tap < k * k; tap++) {
+          const int64_t at = back ? k * k - 1 - tap : tap;
+          to.singles.push_back(weight.data[weight.at(c, 0, at / k, at % k)]);
+        }
+      return;
+    }
     in_runs<LONGEST>(outputs, [&](int64_t first, auto run) {
       for (int64_t i = 0; i < inputs; i++)
         for (int64_t tap = 0; tap < k * k; tap++)
@@ -486,17 +485,15 @@ class Network {
   void add_up(const Stage& stage) const {
     const Parameter& weight = parameters[stage.weight];
     const int64_t total = weights_of(stage), k = stage.kernel;
-    const int64_t outputs = maps[stage.output].channels, inputs = total / (k * k) / outputs;
-    const int64_t block = inputs / stage.blocks, out = outputs / stage.blocks;
+    const int64_t inputs = total / (k * k) / maps[stage.output].channels;
     for (int64_t i = 0; i < total; i++) {
       double value = 0;
       for (int64_t g = 0; g < groups; g++) value += weight_parts[g * total + i];
-      int64_t pair = i / (k * k), o = pair / inputs, in = pair % inputs;
-      if (o / out == in / block)
-        weight.gradient[weight.at(o, in % block, i / k % k, i % k)] = float(value);
+      int64_t pair = i / (k * k);
+      weight.gradient[weight.at(pair / inputs, pair % inputs, i / k % k, i % k)] = float(value);
     }
     if (stage.bias >= 0)
-      for (int64_t c = 0; c < outputs; c++)
+      for (int64_t c = 0; c < maps[stage.output].channels; c++)
         parameters[stage.bias].gradient[c] = float(over_groups(parts[2], 2 * c));
   }
 

@@ -26,8 +26,6 @@ from mnistcli.engine.stages import (
 )  # fmt: skip
 from mnistcli.models.trace import Operation, Value, trace
 
-_MOST_GROUPED = 16  # channels into a grouped convolution: of 32 in fp32 torch is faster
-
 
 def read(model: nn.Module, *, training: bool) -> Program:
     """Return the program of a network in one of its modes; it and the generators stay as they are.
@@ -126,15 +124,11 @@ def _convolution(call: Call) -> None:
     inputs, (outputs, height, width) = call.value.shape[1], call.output.shape[1:]
     require(_square(call.get("dilation", 1)) == 1 and stride in (1, 2) and border < size)
     groups = call.get("groups", 1)
-    more = {"kernel": size, "weight": call.named("weight"), "bias": call.named("bias")}
-    whole = border == 0 and call.value.shape[2:] == kernel and not more["bias"]
-    if groups > 1 and groups == inputs == outputs and whole:
-        kind = DEPTHWISE
-    else:
-        kind = CONVOLUTION
-        require(groups == 1 or inputs <= _MOST_GROUPED)
-        more |= {"border": border, "stride": stride, "groups": groups}
-    call.write(kind, (height, width), outputs, **more)
+    require(groups == 1 or groups == inputs == outputs)
+    more = {"weight": call.named("weight"), "bias": call.named("bias")}
+    kind = CONVOLUTION if groups == 1 else DEPTHWISE
+    window = {"kernel": size, "border": border, "stride": stride}
+    call.write(kind, (height, width), outputs, **window, **more)
 
 
 def _batch_norm(call: Call) -> None:

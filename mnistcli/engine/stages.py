@@ -44,7 +44,6 @@ class Stage:
     kernel: int = 1
     border: int = 0
     stride: int = 1
-    groups: int = 1
     weight: str = ""
     bias: str = ""
 
@@ -143,7 +142,7 @@ def encode(read: Program, tensors: dict[str, Tensor]) -> tuple[list[int], list[f
         words += [m.channels, m.height, m.width, m.activation, place[m.norm[0] if m.norm else ""]]
         numbers += [m.eps, m.momentum]
     for s in read.stages:
-        words += [s.kind, s.input, s.other, s.output, s.kernel, s.border, s.stride, s.groups]
+        words += [s.kind, s.input, s.other, s.output, s.kernel, s.border, s.stride]
         words += [place[s.weight], place[s.bias]]
     for name in read.tensors:
         words += _strides(tensors[name], read.matrices.get(name))
