@@ -57,7 +57,7 @@ def test_the_learned_pooling_weighs_each_place_of_each_channel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("v4", 8_000), ("v5", 5_000), ("v6", 2_000), ("v7", 1_000)]
+    ("name", "most"), [("v4", 8_000), ("v5", 5_000), ("v6", 2_000), ("v7", 2_000)]
 )
 def test_the_new_networks_stay_below_their_budgets(name: str, most: int) -> None:
     entry, v3 = MODELS[name], MODELS["v3"]
@@ -85,7 +85,7 @@ def test_separable_convolutions_see_space_and_channels_apart() -> None:
     mixing, spatial = others[1:-2:2], others[:-2:2]
     assert {m.kernel_size for m in mixing} == {(1, 1)}
     assert all(m.groups == m.in_channels == m.out_channels for m in (*spatial, *others[-2:]))
-    assert [m.out_channels for m in mixing] == [6, 8, 8, 8, 8]
+    assert [m.out_channels for m in mixing] == [10, 12, 12, 14, 14]
     for stages in ("4-6 8-8", "4-6 8 8 8"):
         with pytest.raises(UsageError, match="three, such as"):
             network("v7", stages=stages)

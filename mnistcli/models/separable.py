@@ -1,4 +1,4 @@
-"""v7: depthwise-separable convolutions, for fewer than 1,000 parameters."""
+"""v7: depthwise-separable convolutions, for fewer than 2,000 parameters."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ def build(stages: str, activation: str) -> nn.Module:
     """Return [N, 1, 28, 28] → logits [N, 10], from each convolution's output channels.
 
     `stages` are three, parted by spaces, and work at 28×28, 14×14 and 7×7, with max-pooling between
-    them; their convolutions are parted by hyphens: "4-6 8-8 8-8". The first is a 3×3 convolution,
-    the others are separable (Chollet, arXiv:1610.02357): a depthwise 3×3, then a 1×1 that mixes
-    the channels, for 9·in + in·out parameters where a dense one has 9·in·out. The pooling is
-    learned in two steps, a depthwise 3×3 of stride 2 and one over the 4×4 places left: 25
-    parameters a channel, where one over all 49 has 49. `activation` is relu or hardswish.
+    them; their convolutions are parted by hyphens: "6-10 12-12 14-14". The first is a 3×3
+    convolution, the others are separable (Chollet, arXiv:1610.02357): a depthwise 3×3, then a 1×1
+    that mixes the channels, for 9·in + in·out parameters where a dense one has 9·in·out. The
+    pooling is learned in two steps, a depthwise 3×3 of stride 2 and one over the 4×4 places left:
+    25 parameters a channel, where one over all 49 has 49. `activation` is relu or hardswish.
 
     Raises:
         ValueError: `stages` is not of that form, or `activation` is another.
     """
     parts = stages.split(" ")
     if len(parts) != 3:
-        raise ValueError(f"stages={stages!r}: three, such as '4-6 8-8 8-8'")
+        raise ValueError(f"stages={stages!r}: three, such as '6-10 12-12 14-14'")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation={activation!r}: {' or '.join(ACTIVATIONS)}")
     layers: list[nn.Module] = []
