@@ -21,7 +21,7 @@ from mnistcli.results.figures import environment
 from mnistcli.view.export import RECORDED, recorded
 from mnistcli.view.tables import Column
 
-NAMES = ["v1", "v2", "v3", "v4", "v5", "v6"]
+NAMES = ["v1", "v2", "v3", "v4", "v5", "v6", "v7"]
 FORMATS = ("onnx", "pt2", "c", "c-int8")
 COLUMNS = [Column("model", "model", left=True), *RECORDED]
 

@@ -295,11 +295,11 @@ class Network {
     const int64_t k = stage.kernel;
     if (convolves(stage)) {
       Shape shape{maps[stage.input].channels, out.channels, k, out.height, out.width};
-      const bool dense = stage.kind == CONVOLUTION, whole = stage.stride == 1;
-      auto convolution = dense ? whole ? convolve<1> : convolve<2>
-                               : whole ? depthwise<1> : depthwise<2>;
+      auto convolution = stage.stride == 1 ? convolve<1> : convolve<2>;
+      if (stage.kind == DEPTHWISE) convolution = stage.stride == 1 ? depthwise<1> : depthwise<2>;
       return convolution(shape, in, weights(stage).singles.data(), y, row);
     }
+    const float share = 1.0f / float(k * k);  // of a pixel in an average
     for (int64_t c = 0; c < out.channels; c++)
       for (int64_t x = 0; x < out.width; x++, row++) {
         if (stage.kind == MAX_POOL) {
@@ -311,8 +311,8 @@ class Network {
           *row = V{};
           for (int64_t i = 0; i < k; i++) {
             V line{};  // rows apart, as in a depthwise convolution
-            for (int64_t j = 0; j < k; j++) line += in.row(c, y * k + i)[x * k + j];
-            *row += line / float(k * k);
+            for (int64_t j = 0; j < k; j++) line += in.row(c, y * k + i)[x * k + j] * share;
+            *row += line;
           }
         }
       }
@@ -419,7 +419,7 @@ class Network {
           bool seen = y % stride == 0 && x % stride == 0;
           *row = seen ? gradients.row(c, y / stride)[x / stride] : V{};
         } else {
-          *row = gradients.row(c, y / k)[x / k] / float(k * k);
+          *row = gradients.row(c, y / k)[x / k] * (1.0f / float(k * k));
         }
       }
   }
