@@ -20,7 +20,7 @@ STUDY = README.parent / "configs" / "study" / "README.md"
 
 def test_every_model_has_target_result_and_analysis(cli: Cli) -> None:
     text = cli("report").stdout
-    assert [line for line in text.splitlines() if line.startswith("## ")][-1] == "## v6"
+    assert [line for line in text.splitlines() if line.startswith("## ")][-1] == "## v7"
     sections = text.split("\n## ")[1:]
     assert len(sections) >= 6
     for section in sections:
