@@ -104,10 +104,8 @@ def test_visits_to_the_test_set_are_counted_and_a_second_choice_is_warned_of(
     assert document(other.stdout)["visit"]["choice"] == 2
     held_out = cli(*line, "--val")
     assert held_out.returncode == 2
-    assert [(visit.runs, visit.seeds) for visit in visits("net.py:net")] == [
-        (5, (0, 1, 2, 3)),
-        (1, (0,)),
-    ]
+    found = {(visit.runs, visit.seeds) for visit in visits("net.py:net")}
+    assert found == {(5, (0, 1, 2, 3)), (1, (0,))}  # folders of one second go by their names
 
 
 def test_the_published_networks_know_their_visits() -> None:
