@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from mnistcli.models.layers import ACTIVATIONS, unit
+from mnistcli.models.layers import unit
 
 
 def build(stages: str, activation: str) -> nn.Module:
@@ -22,8 +22,6 @@ def build(stages: str, activation: str) -> nn.Module:
     channels, parts = 1, stages.split(" ")
     if not 2 <= len(parts) <= 3:
         raise ValueError(f"stages={stages!r}: two or three, such as '8-8 12-12 10'")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation={activation!r}: {' or '.join(ACTIVATIONS)}")
     for index, part in enumerate(parts):
         if index:
             layers.append(nn.MaxPool2d(2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from mnistcli.models.layers import ACTIVATIONS, unit
+from mnistcli.models.layers import normalised, unit
 
 
 def build(stages: str, activation: str) -> nn.Module:
@@ -23,8 +23,6 @@ def build(stages: str, activation: str) -> nn.Module:
     parts = stages.split(" ")
     if len(parts) != 3:
         raise ValueError(f"stages={stages!r}: three, such as '6-10 12-12 14-14'")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation={activation!r}: {' or '.join(ACTIVATIONS)}")
     layers: list[nn.Module] = []
     channels = 1
     for index, part in enumerate(parts):
@@ -35,7 +33,7 @@ def build(stages: str, activation: str) -> nn.Module:
                 layers += unit(1, outputs, activation=activation)
             else:
                 layers += [_depthwise(channels), nn.Conv2d(channels, outputs, 1, bias=False)]
-                layers += [nn.BatchNorm2d(outputs), ACTIVATIONS[activation]()]
+                layers += normalised(outputs, activation)
             channels = outputs
     places = nn.Conv2d(channels, channels, 4, groups=channels, bias=False)
     layers += [_depthwise(channels, stride=2), places, nn.BatchNorm2d(channels)]
