@@ -20,7 +20,7 @@ from mnistcli.errors import EnvironmentFault
 @pytest.fixture
 def compile_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let this test compile by itself, in a folder of its own, which is returned."""
-    monkeypatch.setattr(lanes, "compile_kernels", lanes.compile_kernels.__wrapped__)
+    monkeypatch.setattr(lanes, "_compile", lanes._compile.__wrapped__)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     return tmp_path / "temporary"

@@ -44,7 +44,7 @@ def test_a_required_gpu_that_is_not_here_exits_5_with_the_report(cli: Cli) -> No
 
 def test_a_required_compiler_that_fails_exits_5(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "false")
-    monkeypatch.setattr(lanes, "compile_kernels", lanes.compile_kernels.__wrapped__)
+    monkeypatch.setattr(lanes, "_compile", lanes._compile.__wrapped__)
     assert cli("doctor").returncode == 0
     done = cli("doctor", "--require", "compiler")
     assert (done.returncode, "false fails" in done.stderr) == (5, True)

@@ -17,7 +17,6 @@ from mnistcli.bench import roofline
 from mnistcli.data import mnist
 from mnistcli.data.batches import steps_per_epoch, training_batches
 from mnistcli.engine import machine, state, threads
-from mnistcli.engine.evaluate import evaluate
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime, wait_for_device
 from mnistcli.engine.scratch import temporary_folder
@@ -95,9 +94,7 @@ class Bench:
 
     def evaluation_seconds(self) -> float:
         """Return the seconds of one pass over the test set."""
-        self.state.refresh_evaluated()
-        with threads.all_of(self.runtime):
-            return self._time(lambda: evaluate(self.state.evaluated, self.test))
+        return self._time(lambda: self.state.evaluate(self.test, self.runtime))
 
     def bookkeeping_seconds(self) -> float:
         """Return what an epoch takes besides training and evaluation: average, checkpoints, events.

@@ -1,7 +1,12 @@
-"""Evaluation in fp32, eager, in fixed batches: the same counts from `train` and `evaluate`."""
+"""Evaluation in fp32, eager, in fixed batches: the same counts from `train` and `evaluate`.
+
+Training may read quickly, through the CPU's kernels: the classes are the same, the logits but for
+rounding.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +23,10 @@ from mnistcli.events import Mistake
 # On two CPU cores 125 are twice as fast as 1,000 at a time: activations stay inside the caches. On
 # a GPU each batch costs some 30 launches.
 _BATCH_IMAGES = {"cpu": 125, "cuda": 2000}
+_QUICK_IMAGES = 1000  # at a time through the kernels, which keep their maps in the cache themselves
+_ROUNDING = 1e-4  # of a picture's largest logit; the kernels are some 1e-6 from eager
+
+Reader = Callable[[Tensor], Tensor]  # of normalised pictures, [N, 1, 28, 28] → logits
 
 
 @dataclass(frozen=True)
@@ -50,9 +59,31 @@ def read(model: nn.Module, images: Tensor) -> Tensor:
     return torch.cat(outputs)
 
 
-def evaluate(model: nn.Module, data: Labelled) -> Evaluation:
+@torch.inference_mode()
+def read_quickly(quick: Reader, model: nn.Module, images: Tensor) -> Tensor:
+    """Return logits as `read` does, most of them by a quicker way to the same but for rounding.
+
+    The network itself reads the least sure batch, and each picture whose two largest logits
+    rounding could bring together. Where the two ways are further apart than that, it reads all.
+    """
+    logits = torch.cat([quick(normalise(to_input(part))) for part in images.split(_QUICK_IMAGES)])
+    first, second = logits.topk(2, dim=1).values.unbind(1)
+    gap = (first - second) / logits.abs().amax(dim=1)
+    close = int((~(gap > 4 * _ROUNDING)).sum())  # NaN too
+    again = gap.nan_to_num(0).argsort(stable=True)[: max(close, _BATCH_IMAGES["cpu"])]
+    exact = read(model, images[again])
+    apart = (exact - logits[again]).abs().amax(dim=1)
+    if not bool((apart <= _ROUNDING * exact.abs().amax(dim=1)).all()):
+        return read(model, images)
+    logits[again] = exact
+    return logits
+
+
+def evaluate(model: nn.Module, data: Labelled, quick: Reader | None = None) -> Evaluation:
     """Evaluate a network in eval mode on every picture exactly once."""
-    return score(read(model, data.images), data.labels)
+    if quick is None:
+        return score(read(model, data.images), data.labels)
+    return score(read_quickly(quick, model, data.images), data.labels)
 
 
 @torch.inference_mode()

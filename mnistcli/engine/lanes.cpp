@@ -5,7 +5,8 @@
 // vertical loop. A map is stored as its stage wrote it; batch normalisation and activation are
 // applied where it is read, and its moments are taken while it is written: no pass over memory of
 // their own. A stage is one parallel region with a group of pictures an item. Sums go over the
-// groups in their order, so that bits do not depend on the number of threads.
+// groups in their order, so that bits do not depend on the number of threads. Evaluation needs no
+// moments: there a group goes through all stages at once, and its maps stay in the cache.
 //
 // Here is what `lanes.py` calls. vectors.h has a register and its lanes, pool.h the threads,
 // convolution.h and amx.h the products, network.h the two passes.

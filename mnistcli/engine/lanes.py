@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,28 @@ _FUNCTIONS = {
 }  # fmt: skip
 
 
-@functools.cache
 def compile_kernels(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | str:
-    """Return the loaded kernels, or why they can't be had here; once a process and dtype.
+    """Return the loaded kernels, or why they can't be had here."""
+    return _compile().get(dtype, "the kernels need matrix tiles (AMX) for bf16")
 
-    Those for bf16 run where `machine.cpu_has_tiles()`.
-    """
+
+@functools.cache
+def _compile() -> dict[torch.dtype, ctypes.CDLL | str]:
+    """Compile the kernels for fp32 and, at the same time, those for bf16 where there are tiles."""
+    kinds: dict[torch.dtype, tuple[str, ...]] = {torch.float32: _FLAGS}
+    if machine.cpu_has_tiles():
+        kinds[torch.bfloat16] = (*_FLAGS, "-DHALVES")
+    source = Path(__file__).with_name("lanes.cpp")
     try:
         with temporary_folder() as folder:
-            library = folder / "lanes.so"
-            source = Path(__file__).with_name("lanes.cpp")
-            flags = (*_FLAGS, "-DHALVES") if dtype == torch.bfloat16 else _FLAGS
-            fault = machine.run_compiler(source, *flags, "-o", library, folder=folder)
-            return _load(library) if fault is None else fault
+            libraries = {dtype: folder / f"{dtype}.so" for dtype in kinds}
+            jobs: list[list[str | Path]] = [
+                [*flags, "-o", libraries[dtype]] for dtype, flags in kinds.items()
+            ]
+            fault = machine.run_compiler(source, *jobs, folder=folder)
+            return {dtype: fault or _load(path) for dtype, path in libraries.items()}
     except EnvironmentFault as error:
-        return f"{error}; {error.hint}"
+        return dict.fromkeys(kinds, f"{error}; {error.hint}")
 
 
 def _load(library: Path) -> ctypes.CDLL | str:
@@ -94,16 +102,21 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def specialise(model: nn.Module, dtype: torch.dtype, threads: int) -> None:
-    """Let a network run through the kernels in its present mode; names, state and results stay.
+    """Let a network's `forward` go through the kernels; names, state and results stay."""
+    model.forward = through(model, dtype, threads)
 
-    Its `forward` is replaced. At each call it looks whether the network is still what was read; if
-    not, or in the other mode, it goes torch's own way.
+
+def through(model: nn.Module, dtype: torch.dtype, threads: int) -> Callable[[Tensor], Tensor]:
+    """Return a network's way through the kernels in its present mode, [N, 1, 28, 28] → logits.
+
+    At each call it looks whether the network is still what was read; if not, or in the other mode,
+    it goes torch's own way.
     """
     assert (reason := why_not(model, training=model.training)) is None, reason
     kernels = compile_kernels(dtype)
     assert isinstance(kernels, ctypes.CDLL), kernels
     bound = _Bound(model, program.read(model, training=model.training), kernels, threads)
-    model.forward = _Forward(model, bound)
+    return _Forward(model, bound)
 
 
 class _Forward:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -62,11 +63,12 @@ def peak_rss_mib() -> float:
 
 
 def run_compiler(
-    source: Path, *arguments: str | Path, folder: Path, language: str = "C++"
+    source: Path, *jobs: Sequence[str | Path], folder: Path, language: str = "C++"
 ) -> str | None:
     """Compile a C++ file with CXX, g++ or clang++, or a C file with CC, gcc, clang or cc.
 
-    Return None, or why it failed. What it makes on the way goes to `folder`.
+    Once for each job's arguments, all at a time. Return None, or why the first failed that did.
+    What they make on the way goes to `folder`.
     """
     try:
         compiler = _compiler(language)
@@ -75,14 +77,15 @@ def run_compiler(
     if not compiler:
         return f"no {language} compiler found"
     name = " ".join(compiler)
+    commands = [(*compiler, *arguments, source) for arguments in jobs]
     try:
-        run = call(*compiler, *arguments, source, seconds=_COMPILE_SECONDS, folder=folder)
+        runs = call(*commands, seconds=_COMPILE_SECONDS, folder=folder)
     except subprocess.TimeoutExpired:
         return f"{name} does not end in {_COMPILE_SECONDS} seconds"
     except OSError as error:
         return f"{name} does not run: {error}"
-    if run.returncode:
-        lines = run.stderr.strip().splitlines() or ["no message"]
+    for failed in (run for run in runs if run.returncode):
+        lines = failed.stderr.strip().splitlines() or ["no message"]
         line = next((line for line in lines if "error" in line), lines[0])
         return f"{name} fails: {line.replace(str(source), source.name)}"
     return None
@@ -91,29 +94,45 @@ def run_compiler(
 def compiler_version(language: str = "C++") -> str | None:
     """Return the first line that the compiler says of itself, or None where it says nothing."""
     try:
-        run = call(*_compiler(language), "--version", seconds=10)
+        (run,) = call([*_compiler(language), "--version"], seconds=10)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return next(iter(run.stdout.strip().splitlines()), None)
 
 
 def call(
-    *command: str | Path, seconds: float, folder: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; one that takes longer is killed with all that it started."""
-    pipe = subprocess.PIPE
+    *commands: Sequence[str | Path], seconds: float, folder: Path | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run programs side by side to their ends.
+
+    Where one takes longer, all are killed with all that they started.
+    """
     environment = os.environ | ({} if folder is None else {"TMPDIR": str(folder)})
+    with contextlib.ExitStack() as ends:
+        running = [ends.enter_context(_started(command, environment)) for command in commands]
+        found = []
+        for process in running:
+            output, errors = process.communicate(timeout=seconds)
+            done = process.args, process.returncode, output, errors
+            found.append(subprocess.CompletedProcess(*done))
+        return found
+
+
+@contextlib.contextmanager
+def _started(
+    command: Sequence[str | Path], environment: dict[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace",
         process_group=0, env=environment,
     ) as process:  # fmt: skip
         try:
-            output, errors = process.communicate(timeout=seconds)
+            yield process
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def _compiler(language: str) -> list[str]:

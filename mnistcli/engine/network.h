@@ -99,26 +99,11 @@ class Network {
     count = pictures, groups = (count + LANES - 1) / LANES, threads = used;
     reserve(training);
     packed.resize(stages.size() + 1);
-    each_group([&](int64_t g, Scratch&) { enter(g, images, maps[0], maps[0].values); });
-    for (const Stage& stage : stages) {
-      Map& out = maps[stage.output];
-      measures = training && out.norm >= 0;
-      if (measures) start_from_running(out);
-      if (convolves(stage) && !same) pack(stage, false);
-      clear_parts(out.channels);
-      each_group([&](int64_t g, Scratch& scratch) { compute(stage, g, scratch); });
-      for (int more = 3; measures && more && cancels(out); more--) measure_again(out);
-      if (measures) normalise(out);
-      else if (out.norm >= 0) use_running(out);
-    }
-    const Map& last = maps.back();
-    for (int64_t n = 0; n < count; n++)
-      for (int64_t c = 0; c < last.channels; c++)
-        logits[n * last.channels + c] = load(last.values[last.at(n / LANES, c, 0, 0)])[n % LANES];
+    training ? train(images, logits) : read(images, same, logits);
   }
 
   void backward(const float* gradient) {
-    for (int64_t g = 0; g < groups; g++) enter(g, gradient, maps.back(), maps.back().gradient);
+    for (int64_t g = 0; g < groups; g++) enter(g, gradient, maps.back(), maps.back().gradient, g);
     for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage) {
       if (convolves(*stage)) pack(*stage, true);
       clear_parts(std::max(maps[stage->input].channels, maps[stage->output].channels));
@@ -131,6 +116,37 @@ class Network {
   }
 
  private:
+  // Stage by stage, for a batch's moments.
+  void train(const float* images, float* logits) {
+    each_group([&](int64_t g, Scratch&) { enter(g, images, maps[0], maps[0].values, g); });
+    for (const Stage& stage : stages) {
+      Map& out = maps[stage.output];
+      measures = out.norm >= 0;
+      if (measures) start_from_running(out);
+      if (convolves(stage)) pack(stage, false);
+      clear_parts(out.channels);
+      each_group([&](int64_t g, Scratch& scratch) { compute(stage, g, scratch); });
+      for (int more = 3; measures && more && cancels(out); more--) measure_again(out);
+      if (measures) normalise(out);
+    }
+    for (int64_t g = 0; g < groups; g++) leave(g, g, logits);
+  }
+
+  // Group by group: its maps stay in the cache, one set of them a thread.
+  void read(const float* images, bool same, float* logits) {
+    measures = false;
+    for (const Stage& stage : stages) {
+      if (convolves(stage) && !same) pack(stage, false);
+      if (maps[stage.output].norm >= 0) use_running(maps[stage.output]);
+    }
+    each_group([&](int64_t g, Scratch& scratch) {
+      const int64_t mine = &scratch - scratches.data();
+      enter(g, images, maps[0], maps[0].values, mine);
+      for (const Stage& stage : stages) compute(stage, mine, scratch);
+      leave(g, mine, logits);
+    });
+  }
+
   int64_t count = 0, groups = 0;
   int threads = 1;
   bool measures = false;  // whether the map in work is to be normalised by its own moments
@@ -154,9 +170,10 @@ class Network {
 
   void reserve(bool training) {
     scratches.resize(std::max<size_t>(scratches.size(), threads));
+    const int64_t kept = training ? groups : threads;
     int64_t total = 0, most = 0;
     for (const Map& map : maps) {
-      total += map.at(groups, 0, 0, 0);
+      total += map.at(kept, 0, 0, 0);
       most = std::max(most, map.place + map.channels * map.pixels());
     }
     if (int64_t(memory[0].size()) < total) memory[0] = std::vector<Stored>(total);
@@ -164,7 +181,7 @@ class Network {
       memory[1] = std::vector<Stored>(groups * most);
     Stored* values = memory[0].data();
     for (Map& map : maps) {
-      map.values = values, values += map.at(groups, 0, 0, 0);
+      map.values = values, values += map.at(kept, 0, 0, 0);
       map.gradient = memory[1].data() + groups * map.place;
     }
   }
@@ -184,16 +201,24 @@ class Network {
     return value;
   }
 
-  // Turn torch's [pictures, channels, height, width] into one group of a map.
-  void enter(int64_t g, const float* from, const Map& map, Stored* to) const {
+  // Turn one group of torch's [pictures, channels, height, width] into a map's at `place`.
+  void enter(int64_t g, const float* from, const Map& map, Stored* to, int64_t place) const {
     const int64_t size = map.channels * map.pixels();
     for (int64_t c = 0; c < map.channels; c++)
       for (int64_t p = 0; p < map.pixels(); p++) {
         V lanes{};
         for (int lane = 0; lane < LANES && g * LANES + lane < count; lane++)
           lanes[lane] = from[(g * LANES + lane) * size + c * map.pixels() + p];
-        to[map.at(g, c, 0, 0) + p] = stored(lanes);
+        to[map.at(place, c, 0, 0) + p] = stored(lanes);
       }
+  }
+
+  // Turn the last map's group at `place` into one of torch's [pictures, classes].
+  void leave(int64_t g, int64_t place, float* to) const {
+    const Map& map = maps.back();
+    for (int64_t n = g * LANES; n < std::min(count, (g + 1) * LANES); n++)
+      for (int64_t c = 0; c < map.channels; c++)
+        to[n * map.channels + c] = load(map.values[map.at(place, c, 0, 0)])[n % LANES];
   }
 
   // Read a group of a map as its readers see it, normalised and activated, row by row.
@@ -241,7 +266,8 @@ class Network {
     biases.end_row();
   }
 
-  // Write one group of a stage's output, and add up its moments around the running mean.
+  // Write one group of a stage's output, and where it is measured add up its moments around the
+  // running mean.
   void compute(const Stage& stage, int64_t g, Scratch& scratch) {
     const Map& in = maps[stage.input];
 #if defined(HALVES)
@@ -278,6 +304,10 @@ class Network {
         V first{}, second{}, mean = V{} + out.mean[c];
         V bias = V{} + (stage.bias < 0 ? 0 : parameters[stage.bias].data[c]);
         Stored* to = out.values + out.at(g, c, y, 0);
+        if (!measures) {
+          for (int64_t x = 0; x < out.width; x++) to[x] = stored(*row++ + bias);
+          continue;
+        }
         for (int64_t x = 0; x < out.width; x++) {
           to[x] = stored(*row++ + bias);
           V apart = (load(to[x]) - mean) * lanes;

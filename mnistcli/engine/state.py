@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mnistcli import __version__
-from mnistcli.engine import checkpoint, lanes, runtime
+from mnistcli.data.mnist import Labelled
+from mnistcli.engine import checkpoint, lanes, runtime, threads
+from mnistcli.engine.evaluate import Evaluation, Reader, evaluate
 from mnistcli.engine.optim import WeightAverage, build_optimizer, load_optimizer_state
 from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Runtime
@@ -27,7 +30,8 @@ class TrainState:
 
     `model` is trained, on the CPU through kernels of our own where the runtime says so; `forward`
     is what a step calls, itself or what ranks wrap around it; `evaluated` is its eager twin that
-    holds what evaluation and the user get: the weight average, or a copy.
+    holds what evaluation and the user get: the weight average, or a copy; `quick` is its way
+    through the kernels.
     """
 
     model: nn.Module
@@ -37,18 +41,21 @@ class TrainState:
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
     history: list[EpochMetrics]
+    quick: Reader | None
 
     @property
     def epochs_done(self) -> int:
         """The number of finished epochs."""
         return len(self.history)
 
-    def refresh_evaluated(self) -> None:
-        """Bring the evaluated twin up to date."""
+    def evaluate(self, data: Labelled, chosen: Runtime) -> Evaluation:
+        """Bring the evaluated twin up to date, and evaluate it."""
         with torch.no_grad():
             self.evaluated.load_state_dict(self.model.state_dict())
             if self.average is not None:
                 self.average.copy_to(self.evaluated)
+        with nullcontext() if self.quick else threads.all_of(chosen):  # torch's would spin
+            return evaluate(self.evaluated, data, self.quick)
 
 
 def create(entry: ModelEntry, recipe: Recipe, chosen: Runtime) -> TrainState:
@@ -56,8 +63,11 @@ def create(entry: ModelEntry, recipe: Recipe, chosen: Runtime) -> TrainState:
     runtime.seed_everything(recipe.seed, "weights")
     model = runtime.place(build(entry, recipe.model_args), chosen)
     twin = copy.deepcopy(model).eval().requires_grad_(False)
+    quick = None
     if chosen.compiled and chosen.device == "cpu":  # on CUDA the step is recorded instead
         lanes.specialise(model.train(), chosen.dtype, chosen.threads)
+        if lanes.why_not(twin, training=False) is None:
+            quick = lanes.through(twin, torch.float32, chosen.threads)
     return TrainState(
         model=model.train(),
         forward=model,
@@ -66,6 +76,7 @@ def create(entry: ModelEntry, recipe: Recipe, chosen: Runtime) -> TrainState:
         scaler=torch.amp.GradScaler(chosen.torch_device.type, enabled=chosen.precision == "fp16"),
         average=None if recipe.ema_decay is None else WeightAverage(model, recipe.ema_decay),
         history=[],
+        quick=quick,
     )
 
 

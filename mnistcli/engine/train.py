@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from mnistcli.data.batches import steps_per_epoch, training_batches
-from mnistcli.engine import machine, runtime, threads
-from mnistcli.engine.evaluate import Evaluation, evaluate
+from mnistcli.engine import machine, runtime
+from mnistcli.engine.evaluate import Evaluation
 from mnistcli.engine.keep import is_over, keep_epoch
 from mnistcli.engine.optim import lr_at
 from mnistcli.engine.run import Run, diverged
@@ -38,9 +38,7 @@ def train(run: Run, state: TrainState) -> Evaluation | None:
         started = time.monotonic()
         lr = _train_epoch(run, state, epoch, step)
         trained = time.monotonic()
-        state.refresh_evaluated()
-        with threads.all_of(run.runtime):
-            result = run.group.first(lambda: evaluate(state.evaluated, run.evaluation))
+        result = run.group.first(lambda: state.evaluate(run.evaluation, run.runtime))
         seconds = (trained - started, time.monotonic() - trained)
         state.history.append(_metrics(run, state, step.sums, result, lr, seconds))
         keep_epoch(run, state)

@@ -81,7 +81,7 @@ def run_c(text: str, pictures: Tensor, *, integers: bool, flags: tuple[str, ...]
         write_atomically(folder / "network.c", text.encode())
         write_atomically(folder / "main.c", _CALLER.format(kind=kind).encode())
         words = *C_FLAGS, *flags, str(folder / "main.c"), "-o", str(folder / "run")
-        fault = machine.run_compiler(folder / "network.c", *words, folder=folder, language="C")
+        fault = machine.run_compiler(folder / "network.c", words, folder=folder, language="C")
         if fault is not None:
             raise EnvironmentFault(f"the C file is not checked: {fault}", hint="let CC name one")
         raw, seconds = _run(folder / "run", pictures)
@@ -111,8 +111,8 @@ def arm_sizes(text: str) -> dict[str, Any] | None:
         write_atomically(folder / "network.c", text.encode())
         built, made = folder / "network.c", folder / "network.o"
         try:
-            machine.call("arm-none-eabi-gcc", *_ARM, "-c", built, "-o", made, seconds=60)
-            sizes = machine.call("arm-none-eabi-size", made, seconds=60)
+            machine.call(["arm-none-eabi-gcc", *_ARM, "-c", built, "-o", made], seconds=60)
+            (sizes,) = machine.call(["arm-none-eabi-size", made], seconds=60)
             code, data, memory = map(int, sizes.stdout.splitlines()[1].split()[:3])
         except (OSError, subprocess.TimeoutExpired, IndexError, ValueError):
             return None
