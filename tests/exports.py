@@ -16,12 +16,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mnistcli.models.registry import COMPARED
 from mnistcli.results.exports import KEPT, to_lines
 from mnistcli.results.figures import environment
 from mnistcli.view.export import RECORDED, recorded
 from mnistcli.view.tables import Column
 
-NAMES = ["v1", "v2", "v3", "v4", "v5", "v6", "v7"]
+NAMES = COMPARED
 FORMATS = ("onnx", "pt2", "c", "c-int8")
 COLUMNS = [Column("model", "model", left=True), *RECORDED]
 

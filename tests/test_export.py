@@ -27,10 +27,11 @@ from mnistcli.export.graph import Convolution, Graph, run
 from mnistcli.export.integer import run_integers
 from mnistcli.export.quantise import quantise
 from mnistcli.export.schedule import gathers, plan, rows_read
+from mnistcli.models.registry import MODELS
 from mnistcli.results import stored
 
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
-NAMES = ("v1", "v2", "v3", "v4", "v5", "v6", "v7", "teacher")
+NAMES = tuple(MODELS)
 needs_compiler = pytest.mark.skipif(not COMPILERS, reason="no C compiler here")
 
 

@@ -19,8 +19,8 @@ from twins import (
     through_kernels,
 )  # fmt: skip
 
-from mnistcli.engine import lanes, machine
-from mnistcli.models.registry import MODELS
+from mnistcli.engine import machine
+from mnistcli.models.registry import COMPARED
 
 pytestmark = needs_compiler
 
@@ -77,12 +77,10 @@ def test_a_stage_by_matrix_tiles_is_as_near_as_torch_in_bf16(kind: str) -> None:
     assert_alike(settled(*STAGES[kind]), pictures(21), torch.bfloat16)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "teacher"])
+@pytest.mark.parametrize("name", COMPARED)
 def test_a_registered_network_gives_float64s_numbers_and_gradients(name: str) -> None:
     torch.manual_seed(0)
     net = network(name, **({"dropout": 0.0} if name in ("v2", "v3") else {}))
-    if name not in ("v1", "v2", "v3", "v4", "v5", "v6", "v7") and (reason := lanes.why_not(net)):
-        pytest.skip(reason)
     assert_alike(net, pictures(19))
 
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import Cli, document
 
 from mnistcli import recipe
+from mnistcli.models.registry import COMPARED
 from mnistcli.results import runlog
 
 README = Path(__file__).parents[1] / "README.md"
@@ -20,7 +21,9 @@ STUDY = README.parent / "configs" / "study" / "README.md"
 
 def test_every_model_has_target_result_and_analysis(cli: Cli) -> None:
     text = cli("report").stdout
-    assert [line for line in text.splitlines() if line.startswith("## ")][-1] == "## v7"
+    assert [line for line in text.splitlines() if line.startswith("## ")][
+        -1
+    ] == f"## {COMPARED[-1]}"
     sections = text.split("\n## ")[1:]
     assert len(sections) >= 6
     for section in sections:

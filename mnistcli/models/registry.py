@@ -77,6 +77,10 @@ MODELS = {
             design="separable convolutions",
         ),
         ModelEntry(
+            "v8", "mnistcli.models.separable:build", parameters=7_590, mult_adds=932_706,
+            design="v7, wider and deeper",
+        ),
+        ModelEntry(
             "teacher", "mnistcli.models.teacher:build",
             parameters=119_866, mult_adds=9_149_098, teaches=True,
             design="a wider network for the others to learn from",

@@ -1,4 +1,4 @@
-"""v7: depthwise-separable convolutions, for fewer than 2,000 parameters."""
+"""v7 and v8: depthwise-separable convolutions."""
 
 from __future__ import annotations
 
