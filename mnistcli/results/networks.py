@@ -15,8 +15,8 @@ def by_network(rows: Iterable[Row]) -> list[Row]:
     """Return a row for each network, size and kind of pictures, its parts under "alone" and
     "taught": rows of `comparison.rows`, or None.
 
-    Packaged recipes other than `NAME`, `plain/NAME` and `plain/NAME-…` are history and are left out.
-    Of several rows for one place the one with most runs is taken.
+    Packaged recipes other than `NAME`, `plain/NAME` and `plain/NAME-…` are history and are left
+    out. Of several rows for one place the one with most runs is taken.
     """
     table: dict[tuple[Any, ...], Row] = {}
     for row in rows:
