@@ -227,15 +227,27 @@ class Network {
     scratch.row.resize(std::max<size_t>(scratch.row.size(), map.channels * map.width));
     with_activation(map.activation, [&](auto act) {
       for (int64_t y = 0; y < map.height; y++) {
-        V* row = scratch.row.data();
-        for (int64_t c = 0; c < map.channels; c++) {
-          const V scale = V{} + map.scale[c], shift = V{} + map.shift[c];
-          const Stored* from = map.values + map.at(g, c, y, 0);
-          for (int64_t x = 0; x < map.width; x++) *row++ = act.value(load(from[x]) * scale + shift);
-        }
+        for (int64_t c = 0; c < map.channels; c++)
+          unfold_row<decltype(act)>(map, g, c, y, scratch.row.data() + c * map.width);
         target.put_row(y, scratch.row.data(), map.width, 1);
       }
     });
+  }
+
+  // Planes take rows as they are: without the way through scratch a step of v7 is 5 % shorter.
+  static void unfold(const Map& map, int64_t g, Scratch&, const Planes& target) {
+    with_activation(map.activation, [&](auto act) {
+      for (int64_t c = 0; c < map.channels; c++)
+        for (int64_t y = 0; y < map.height; y++)
+          unfold_row<decltype(act)>(map, g, c, y, target.row(c, y));
+    });
+  }
+
+  template <class Act>
+  static void unfold_row(const Map& map, int64_t g, int64_t c, int64_t y, V* to) {
+    const V scale = V{} + map.scale[c], shift = V{} + map.shift[c];
+    const Stored* from = map.values + map.at(g, c, y, 0);
+    for (int64_t x = 0; x < map.width; x++) to[x] = Act::value(load(from[x]) * scale + shift);
   }
 
   // Read the gradient of a group of a map's stored values, row by row; lanes without a picture
