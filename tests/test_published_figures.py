@@ -44,11 +44,14 @@ def in_turn(name: str) -> str:
 @pytest.mark.slow
 def test_the_first_lines_say_what_the_records_say() -> None:
     said = page()
-    v3, v4, v5 = (MODELS[name].parameters for name in ("v3", "v4", "v5"))
+    v3, v8, v5 = (MODELS[name].parameters for name in ("v3", "v8", "v5"))
     assert f"{percent('v3')} on the test set with {v3:,} parameters (v3)" in said
-    assert f"{percent('v4')} with {v4:,} (v4), {percent('v5')} with {v5:,} (v5)" in said
-    runs = [named(name)["n"] for name in ("v3", "v4", "v5")]
+    assert f"{percent('v8')} with {v8:,} (v8), {percent('v5')} with {v5:,} (v5)" in said
+    runs = [named(name)["n"] for name in ("v3", "v8", "v5")]
     assert "means of {}, {} and {} runs".format(*runs) in said
+    alone = named("plain/v3-muon")
+    assert alone["passes"] == alone["n"]
+    assert f"v3 has {percent('plain/v3-muon')}, and all of {alone['n']} runs reach the goal" in said
     assert f"{recorded('bench-torch.json')['ratio']:.1f} times the images per second" in said
     (small,) = (one for one in recorded("export.json")
                 if (one["model"], one["format"]) == ("v4", "c-int8"))  # fmt: skip

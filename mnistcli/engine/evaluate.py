@@ -1,7 +1,7 @@
 """Evaluation in fp32, eager, in fixed batches: the same counts from `train` and `evaluate`.
 
-Training may read quickly, through the CPU's kernels: the classes are the same, the logits but for
-rounding.
+Training may read quickly, through the CPU's kernels: the logits differ by rounding, and the network
+itself reads what that could decide.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def read_quickly(quick: Reader, model: nn.Module, images: Tensor) -> Tensor:
     first, second = logits.topk(2, dim=1).values.unbind(1)
     gap = (first - second) / logits.abs().amax(dim=1)
     close = int((~(gap > 4 * _ROUNDING)).sum())  # NaN too
-    again = gap.nan_to_num(0).argsort(stable=True)[: max(close, _BATCH_IMAGES["cpu"])]
-    exact = read(model, images[again])
-    apart = (exact - logits[again]).abs().amax(dim=1)
+    unsure = gap.nan_to_num(0).argsort(stable=True)[: max(close, _BATCH_IMAGES["cpu"])]
+    exact = read(model, images[unsure])
+    apart = (exact - logits[unsure]).abs().amax(dim=1)
     if not bool((apart <= _ROUNDING * exact.abs().amax(dim=1)).all()):
         return read(model, images)
-    logits[again] = exact
+    logits[unsure] = exact
     return logits
 
 

@@ -1,7 +1,7 @@
 """The CPU's kernels: a network's whole forward and backward pass, fp32 or by matrix tiles bf16.
 
-`lanes.cpp` says how they work. It is compiled at a run's start for the processor at hand, in some
-two seconds; nothing is kept on the disk.
+`lanes.cpp` says how they work. It is compiled at a run's start for the processor at hand, in two
+to four seconds; nothing is kept on the disk.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def _compile() -> dict[torch.dtype, ctypes.CDLL | str]:
             jobs: list[list[str | Path]] = [
                 [*flags, "-o", libraries[dtype]] for dtype, flags in kinds.items()
             ]
-            fault = machine.run_compiler(source, *jobs, folder=folder)
-            return {dtype: fault or _load(path) for dtype, path in libraries.items()}
+            faults = machine.run_compiler(source, *jobs, folder=folder)
+            made = zip(libraries.items(), faults, strict=True)
+            return {dtype: fault or _load(path) for (dtype, path), fault in made}
     except EnvironmentFault as error:
         return dict.fromkeys(kinds, f"{error}; {error.hint}")
 
@@ -110,7 +111,7 @@ def through(model: nn.Module, dtype: torch.dtype, threads: int) -> Callable[[Ten
     """Return a network's way through the kernels in its present mode, [N, 1, 28, 28] → logits.
 
     At each call it looks whether the network is still what was read; if not, or in the other mode,
-    it goes torch's own way.
+    it calls the class's own `forward`. It does not keep the network alive.
     """
     assert (reason := why_not(model, training=model.training)) is None, reason
     kernels = compile_kernels(dtype)

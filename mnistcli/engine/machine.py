@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -64,31 +65,32 @@ def peak_rss_mib() -> float:
 
 def run_compiler(
     source: Path, *jobs: Sequence[str | Path], folder: Path, language: str = "C++"
-) -> str | None:
+) -> list[str | None]:
     """Compile a C++ file with CXX, g++ or clang++, or a C file with CC, gcc, clang or cc.
 
-    Once for each job's arguments, all at a time. Return None, or why the first failed that did.
-    What they make on the way goes to `folder`.
+    Once for each job's arguments, all at a time. Return for each None, or why it failed. What they
+    make on the way goes to `folder`.
     """
     try:
         compiler = _compiler(language)
     except ValueError as error:
-        return f"{_COMPILERS[language][0]} is no command: {error}"
+        return [f"{_COMPILERS[language][0]} is no command: {error}"] * len(jobs)
     if not compiler:
-        return f"no {language} compiler found"
+        return [f"no {language} compiler found"] * len(jobs)
     name = " ".join(compiler)
     commands = [(*compiler, *arguments, source) for arguments in jobs]
     try:
         runs = call(*commands, seconds=_COMPILE_SECONDS, folder=folder)
     except subprocess.TimeoutExpired:
-        return f"{name} does not end in {_COMPILE_SECONDS} seconds"
+        return [f"{name} does not end in {_COMPILE_SECONDS} seconds"] * len(jobs)
     except OSError as error:
-        return f"{name} does not run: {error}"
-    for failed in (run for run in runs if run.returncode):
-        lines = failed.stderr.strip().splitlines() or ["no message"]
-        line = next((line for line in lines if "error" in line), lines[0])
-        return f"{name} fails: {line.replace(str(source), source.name)}"
-    return None
+        return [f"{name} does not run: {error}"] * len(jobs)
+    said = [run.stderr.strip().splitlines() or ["no message"] for run in runs]
+    first = [next((line for line in lines if "error" in line), lines[0]) for lines in said]
+    return [
+        f"{name} fails: {line.replace(str(source), source.name)}" if run.returncode else None
+        for run, line in zip(runs, first, strict=True)
+    ]
 
 
 def compiler_version(language: str = "C++") -> str | None:
@@ -105,14 +107,15 @@ def call(
 ) -> list[subprocess.CompletedProcess[str]]:
     """Run programs side by side to their ends.
 
-    Where one takes longer, all are killed with all that they started.
+    Where they take longer together, all are killed with all that they started.
     """
+    end = time.monotonic() + seconds
     environment = os.environ | ({} if folder is None else {"TMPDIR": str(folder)})
     with contextlib.ExitStack() as ends:
         running = [ends.enter_context(_started(command, environment)) for command in commands]
         found = []
         for process in running:
-            output, errors = process.communicate(timeout=seconds)
+            output, errors = process.communicate(timeout=max(0, end - time.monotonic()))
             done = process.args, process.returncode, output, errors
             found.append(subprocess.CompletedProcess(*done))
         return found

@@ -140,10 +140,10 @@ class Network {
       if (maps[stage.output].norm >= 0) use_running(maps[stage.output]);
     }
     each_group([&](int64_t g, Scratch& scratch) {
-      const int64_t mine = &scratch - scratches.data();
-      enter(g, images, maps[0], maps[0].values, mine);
-      for (const Stage& stage : stages) compute(stage, mine, scratch);
-      leave(g, mine, logits);
+      const int64_t place = &scratch - scratches.data();  // the thread's
+      enter(g, images, maps[0], maps[0].values, place);
+      for (const Stage& stage : stages) compute(stage, place, scratch);
+      leave(g, place, logits);
     });
   }
 

@@ -54,7 +54,8 @@ class TrainState:
             self.evaluated.load_state_dict(self.model.state_dict())
             if self.average is not None:
                 self.average.copy_to(self.evaluated)
-        with nullcontext() if self.quick else threads.all_of(chosen):  # torch's would spin
+        # Beside the kernels torch's threads would spin; what it reads itself takes one.
+        with nullcontext() if self.quick else threads.all_of(chosen):
             return evaluate(self.evaluated, data, self.quick)
 
 

@@ -81,7 +81,7 @@ def run_c(text: str, pictures: Tensor, *, integers: bool, flags: tuple[str, ...]
         write_atomically(folder / "network.c", text.encode())
         write_atomically(folder / "main.c", _CALLER.format(kind=kind).encode())
         words = *C_FLAGS, *flags, str(folder / "main.c"), "-o", str(folder / "run")
-        fault = machine.run_compiler(folder / "network.c", words, folder=folder, language="C")
+        (fault,) = machine.run_compiler(folder / "network.c", words, folder=folder, language="C")
         if fault is not None:
             raise EnvironmentFault(f"the C file is not checked: {fault}", hint="let CC name one")
         raw, seconds = _run(folder / "run", pictures)

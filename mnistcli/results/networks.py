@@ -15,13 +15,13 @@ def by_network(rows: Iterable[Row]) -> list[Row]:
     """Return a row for each network, size and kind of pictures, its parts under "alone" and
     "taught": rows of `comparison.rows`, or None.
 
-    Packaged recipes other than `NAME`, `plain/NAME` and `plain/NAME-…` are history and are left
+    Packaged recipes other than `NAME`, `plain/NAME` and `plain/NAME-muon` are history and are left
     out. Of several rows for one place the one with most runs is taken.
     """
     table: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         model, name = row["model"], row["recipe"].split()[0]
-        if name in recipes.names() and name.partition("-")[0] not in (model, f"plain/{model}"):
+        if name in recipes.names() and name.removesuffix("-muon") not in (model, f"plain/{model}"):
             continue
         key = (model, row["parameters"], row["split"], row["data"])
         one = table.setdefault(key, _empty(row))
