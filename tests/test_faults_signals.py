@@ -27,9 +27,9 @@ PHASES = {
     "write of the recipe": ("wait_in_write", "recipe.yaml", "half written"),
     "first batch": ("wait_in", "mnistcli.engine.step:train_step"),
     "batch of the second epoch": ("wait_in", "mnistcli.engine.step:train_step"),
-    "evaluation": ("wait_in", "mnistcli.engine.train:evaluate"),
+    "evaluation": ("wait_in", "mnistcli.engine.state:evaluate"),
     "write of a checkpoint": ("wait_in_write", "last.pt", "before replace"),
-    "last evaluation": ("wait_in", "mnistcli.engine.train:evaluate"),
+    "last evaluation": ("wait_in", "mnistcli.engine.state:evaluate"),
     "write of the result": ("wait_in_write", "result.json", "half written"),
 }
 TIMES = {"batch of the second epoch": 5, "last evaluation": 3}
