@@ -30,7 +30,8 @@ from mnistcli import recipe
 from mnistcli.cli import signals
 from mnistcli.cli.app import run
 from mnistcli.data import mnist
-from mnistcli.engine import checkpoint, lanes
+from mnistcli.engine import checkpoint
+from mnistcli.engine.kernels import compiled
 from mnistcli.models.registry import MODELS, build
 
 # A shell without job control starts background commands with SIGINT ignored: children inherit it.
@@ -136,7 +137,7 @@ def tiny_data(dataset: mnist.Dataset, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def kernels() -> None:
     """Skip where no C++ compiler works."""
-    if not isinstance(fault := lanes.compile_kernels(), ctypes.CDLL):
+    if not isinstance(fault := compiled(), ctypes.CDLL):
         pytest.skip(fault)
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
-from mnistcli.engine import lanes, machine, scratch
+from mnistcli.engine import kernels, machine, scratch
 from mnistcli.errors import EnvironmentFault
 
 
 @pytest.fixture
 def compile_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let this test compile by itself, in a folder of its own, which is returned."""
-    monkeypatch.setattr(lanes, "_compile", lanes._compile.__wrapped__)
+    monkeypatch.setattr(kernels, "_compile", kernels._compile.__wrapped__)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     return tmp_path / "temporary"
@@ -49,7 +49,7 @@ def test_row_34_an_odd_compiler_gives_a_reason(
     said: str, compile_anew: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", compiler(compile_anew, *ODD[said]))
-    found = lanes.compile_kernels()
+    found = kernels.compiled()
     assert isinstance(found, str)
     assert said in found
     assert list(compile_anew.iterdir()) == []
@@ -72,7 +72,7 @@ def test_row_34_a_compiler_that_hangs_ends_with_all_that_it_started(
 ) -> None:
     monkeypatch.setattr(machine, "_COMPILE_SECONDS", 1)
     monkeypatch.setenv("CXX", compiler(compile_anew, f"sleep 99 & echo $! > {tmp_path}/pid; wait"))
-    assert "does not end in 1 seconds" in str(lanes.compile_kernels())
+    assert "does not end in 1 seconds" in str(kernels.compiled())
     state = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
@@ -81,14 +81,14 @@ def test_row_34_a_compiler_that_reads_its_input_does_not_wait(
     compile_anew: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", compiler(compile_anew, "cat; exit 1"))
-    assert "no message" in str(lanes.compile_kernels())
+    assert "no message" in str(kernels.compiled())
 
 
 def test_row_34_no_folder_for_temporary_files_names_tmpdir(
     compile_anew: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compile_anew.rmdir()
-    assert "TMPDIR" in str(lanes.compile_kernels())
+    assert "TMPDIR" in str(kernels.compiled())
     with pytest.raises(EnvironmentFault, match="No such file"), scratch.temporary_folder():
         pass
 

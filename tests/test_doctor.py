@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Cli, document, values
 
-from mnistcli.engine import lanes
+from mnistcli.engine import kernels
 
 
 def test_a_machine_without_a_gpu_is_fine(cli: Cli) -> None:
@@ -44,7 +44,7 @@ def test_a_required_gpu_that_is_not_here_exits_5_with_the_report(cli: Cli) -> No
 
 def test_a_required_compiler_that_fails_exits_5(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "false")
-    monkeypatch.setattr(lanes, "_compile", lanes._compile.__wrapped__)
+    monkeypatch.setattr(kernels, "_compile", kernels._compile.__wrapped__)
     assert cli("doctor").returncode == 0
     done = cli("doctor", "--require", "compiler")
     assert (done.returncode, "false fails" in done.stderr) == (5, True)

@@ -11,7 +11,7 @@ from conftest import Cli, network
 from torch import nn
 from twins import needs_compiler
 
-from mnistcli.engine import lanes, machine, runtime
+from mnistcli.engine import kernels, machine, runtime
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.errors import EnvironmentFault, UsageError
 
@@ -27,7 +27,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, bf16: bool, tiles: bool) -> None
     """Let the processor seem to have these; what needs tiles is not run."""
     monkeypatch.setattr(machine, "cpu_has_bf16", lambda: bf16)
     monkeypatch.setattr(machine, "cpu_has_tiles", lambda: tiles)
-    monkeypatch.setattr(lanes, "compile_kernels", lambda dtype=torch.float32: object())
+    monkeypatch.setattr(kernels, "compiled", lambda dtype=torch.float32: object())
 
 
 def chosen(request: Request, model: nn.Module | None = None, images: int = 10**6) -> Runtime:
@@ -86,7 +86,7 @@ def test_a_network_that_the_kernels_do_not_know_trains_eagerly_with_the_reason(
 
 def test_without_a_compiler_auto_is_eager_and_on_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, bf16=True, tiles=True)
-    monkeypatch.setattr(lanes, "compile_kernels", lambda dtype: "no compiler")
+    monkeypatch.setattr(kernels, "compiled", lambda dtype: "no compiler")
     found = chosen(Request())
     assert (found.compiled, found.compile_reason) == (False, "no compiler")
     with pytest.raises(EnvironmentFault, match="no compiler"):
@@ -127,7 +127,7 @@ def test_a_compiled_run_on_a_machine_that_has_less_goes_on_as_near_as_it_comes(
     found, unlike = runtime.restore(saved, Request(), network("v1"))
     assert (found.compiled, found.precision) == (True, "fp32")
     assert unlike == ("precision bf16 → fp32",)
-    monkeypatch.setattr(lanes, "compile_kernels", lambda dtype: "no compiler")
+    monkeypatch.setattr(kernels, "compiled", lambda dtype: "no compiler")
     found, unlike = runtime.restore(saved, Request(), network("v1"))
     assert (found.compiled, found.precision) == (False, "fp32")
     assert unlike == ("precision bf16 → fp32", "compiled True → False")

@@ -1,7 +1,6 @@
 """The CPU's kernels: a network's whole forward and backward pass, fp32 or by matrix tiles bf16.
 
-`lanes.cpp` says how they work. It is compiled at a run's start for the processor at hand, in two
-to four seconds; nothing is kept on the disk.
+`lanes.cpp` says how they work, `kernels` compiles it.
 """
 
 from __future__ import annotations
@@ -10,67 +9,15 @@ import ctypes
 import functools
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mnistcli.engine import machine, plain, program, stages
-from mnistcli.engine.scratch import temporary_folder
+from mnistcli.engine import kernels, plain, program, stages
 from mnistcli.engine.stages import Program, Unknown
-from mnistcli.errors import EnvironmentFault
 from mnistcli.models import straight
-
-# Loops are vectors already: left to vectorise, g++ takes twice as long for nothing.
-_FLAGS = (
-    "-std=c++20", "-O2", "-march=native", "-fno-tree-vectorize", "-fno-trapping-math",
-    "-fno-math-errno", "-pthread", "-shared", "-fPIC",
-)  # fmt: skip
-_FUNCTIONS = {
-    "lanes_create": ctypes.c_void_p, "lanes_destroy": None, "lanes_forward": ctypes.c_bool,
-    "lanes_backward": ctypes.c_bool,
-}  # fmt: skip
-
-
-def compile_kernels(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | str:
-    """Return the loaded kernels, or why they can't be had here."""
-    return _compile().get(dtype, "the kernels need matrix tiles (AMX) for bf16")
-
-
-@functools.cache
-def _compile() -> dict[torch.dtype, ctypes.CDLL | str]:
-    """Compile the kernels for fp32 and, at the same time, those for bf16 where there are tiles."""
-    kinds: dict[torch.dtype, tuple[str, ...]] = {torch.float32: _FLAGS}
-    if machine.cpu_has_tiles():
-        kinds[torch.bfloat16] = (*_FLAGS, "-DHALVES")
-    source = Path(__file__).with_name("lanes.cpp")
-    try:
-        with temporary_folder() as folder:
-            libraries = {dtype: folder / f"{dtype}.so" for dtype in kinds}
-            jobs: list[list[str | Path]] = [
-                [*flags, "-o", libraries[dtype]] for dtype, flags in kinds.items()
-            ]
-            faults = machine.run_compiler(source, *jobs, folder=folder)
-            made = zip(libraries.items(), faults, strict=True)
-            return {dtype: fault or _load(path) for (dtype, path), fault in made}
-    except EnvironmentFault as error:
-        return dict.fromkeys(kinds, f"{error}; {error.hint}")
-
-
-def _load(library: Path) -> ctypes.CDLL | str:
-    """Return a library with all of our functions, or why there is none."""
-    try:
-        loaded = ctypes.CDLL(str(library))
-    except OSError as error:  # a folder that forbids execution; a compiler that wrote nothing
-        where = "where that folder forbids execution, let TMPDIR name another"
-        return f"the compiled kernels can't be loaded: {error}; {where}"
-    for name, returned in _FUNCTIONS.items():
-        if not hasattr(loaded, name):
-            return f"the compiled kernels lack {name}"
-        getattr(loaded, name).restype = returned
-    return loaded
 
 
 def why_not(model: nn.Module, *, training: bool = True) -> str | None:
@@ -114,9 +61,9 @@ def through(model: nn.Module, dtype: torch.dtype, threads: int) -> Callable[[Ten
     it calls the class's own `forward`. It does not keep the network alive.
     """
     assert (reason := why_not(model, training=model.training)) is None, reason
-    kernels = compile_kernels(dtype)
-    assert isinstance(kernels, ctypes.CDLL), kernels
-    bound = _Bound(model, program.read(model, training=model.training), kernels, threads)
+    library = kernels.compiled(dtype)
+    assert isinstance(library, ctypes.CDLL), library
+    bound = _Bound(model, program.read(model, training=model.training), library, threads)
     return _Forward(model, bound)
 
 
@@ -178,9 +125,9 @@ class _Pass(torch.autograd.Function):
 class _Bound:
     """A network's program, read by the kernels, beside the tensors that it works on."""
 
-    def __init__(self, model: nn.Module, read: Program, kernels: ctypes.CDLL, threads: int) -> None:
+    def __init__(self, model: nn.Module, read: Program, library: ctypes.CDLL, threads: int) -> None:
         self.training, self.passes = model.training, 0
-        self._kernels, self._threads, self._classes = kernels, threads, read.maps[-1].channels
+        self._library, self._threads, self._classes = library, threads, read.maps[-1].channels
         tensors = _held(model)
         self._tensors = [tensors[name] for name in read.tensors]
         self.trains = [isinstance(tensor, nn.Parameter) for tensor in self._tensors]
@@ -195,12 +142,12 @@ class _Bound:
         self._parts = list(tensors.values())
         self._seen = self._look(model)
         words, numbers = stages.encode(read, tensors)
-        self._handle = kernels.lanes_create(
+        self._handle = library.lanes_create(
             (ctypes.c_int64 * len(words))(*words), (ctypes.c_double * len(numbers))(*numbers)
         )
         if not self._handle:
             raise MemoryError
-        weakref.finalize(self, kernels.lanes_destroy, ctypes.c_void_p(self._handle))
+        weakref.finalize(self, library.lanes_destroy, ctypes.c_void_p(self._handle))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of contiguous pictures."""
@@ -252,7 +199,7 @@ class _Bound:
             MemoryError: there is too little of it for a batch of this size.
         """
         given = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
-        if not getattr(self._kernels, name)(ctypes.c_void_p(self._handle), *given):
+        if not getattr(self._library, name)(ctypes.c_void_p(self._handle), *given):
             raise MemoryError
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mnistcli.data.order import stream_seed
-from mnistcli.engine import choice, lanes, machine, ranks, threads
+from mnistcli.engine import choice, kernels, lanes, machine, ranks, threads
 from mnistcli.engine.choice import Precision
 from mnistcli.errors import EnvironmentFault, UsageError
 
@@ -166,8 +166,8 @@ def _choose_recording(runtime: Runtime, asked: str, *, own: bool, shared: bool) 
 
 def compile_fault(precision: Precision = "fp32") -> str | None:
     """Return None, or why the CPU's kernels for a precision can't be had here."""
-    kernels = lanes.compile_kernels(_DTYPES[precision])
-    return kernels if isinstance(kernels, str) else None
+    found = kernels.compiled(_DTYPES[precision])
+    return found if isinstance(found, str) else None
 
 
 def restore(
