@@ -16,7 +16,8 @@ class EpochMetrics:
     Losses are means over pictures, in nats; the training figures are taken on augmented pictures
     with the recipe's label smoothing, before each step's update. `split` names what the
     `eval_*` figures were read on. Memory is in MiB: allocated and reserved are the peaks of the
-    epoch on CUDA, `rss_mib` is the peak resident set of the process, read on the CPU.
+    epoch on CUDA, `rss_mib` is the peak resident set of the process, read on the CPU. A new
+    figure comes last and has a default, for the runs that are older.
     """
 
     epoch: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 from conftest import Golden
@@ -38,7 +39,7 @@ def lines(width: int, *, cuda: bool, total: int = 15) -> list[str]:
         )
     )
     for epoch in (1, 2):
-        one = metrics(epoch, cuda=cuda)
+        one = epochs.EpochMetrics(**asdict(metrics(epoch, cuda=cuda)))
         view(EpochFinished(one, total, "/runs/a", (one,)))
     return file.getvalue().splitlines()
 
@@ -89,3 +90,19 @@ def test_a_terminal_is_drawn_on_where_it_takes_blocks(
     with open(worker, "w", encoding=encoding) as stream:
         assert is_terminal(stream) is drawn
     os.close(main)
+
+
+@dataclass(frozen=True)
+class WithNorm(EpochMetrics):
+    gradient_norm: float | None = None
+
+
+def test_a_new_figure_has_a_column_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epochs, "EpochMetrics", WithNorm)
+    lacks = WithNorm(**asdict(metrics(1, cuda=False)))
+    last = epochs.columns("test")[-1]
+    shown = [last.show(epochs.row(one, 15)[last.key])
+             for one in (lacks, replace(lacks, gradient_norm=0.123456))]  # fmt: skip
+    assert (last.key, last.title, shown) == ("gradient_norm", "gradient norm", ["–", "0.1235"])
+    assert lines(80, cuda=False)[-3].split()[-1] != "norm"
+    assert lines(140, cuda=False)[-3].split()[-1] == "norm"

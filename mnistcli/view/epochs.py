@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from mnistcli.events import EpochMetrics, RunStarted
@@ -16,6 +16,10 @@ _MOST_BARS = 60
 
 def _mib(value: float | None) -> str:
     return "–" if value is None else f"{value:.0f}"
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def _share(percent: float) -> str:
@@ -47,6 +51,7 @@ def columns(split: str) -> list[EpochColumn]:
 
     The ranks leave on 80 columns what the project promises to show: accuracy, correct, best and
     its age, learning rate and, on CUDA, the memory. Training figures are on augmented pictures.
+    A field of `EpochMetrics` with a default gets a column under its own name, the first to go.
     """
     name = {"validation": "val"}.get(split, split)
     four, two = "{:.4f}".format, "{:.2f}".format
@@ -72,7 +77,14 @@ def columns(split: str) -> list[EpochColumn]:
             value=lambda m, _: round(m.images_per_second)),
         one("sec", "time", _seconds, "{:.1f}".format, 8, width=6,
             value=lambda m, _: m.train_seconds + m.eval_seconds),
+        *(_by_name(field.name) for field in fields(EpochMetrics) if field.default is not MISSING),
     ]  # fmt: skip
+
+
+def _by_name(name: str) -> EpochColumn:
+    title = name.replace("_", " ")
+    return EpochColumn(name, title, _short, _short, 11, width=max(8, len(title)),
+                       value=lambda metrics, _: getattr(metrics, name))  # fmt: skip
 
 
 def row(metrics: EpochMetrics, epochs: int) -> dict[str, Any]:
