@@ -8,8 +8,9 @@
 // groups in their order, so that bits do not depend on the number of threads. Evaluation needs no
 // moments: there a group goes through all stages at once, and its maps stay in the cache.
 //
-// Here is what `lanes.py` calls. vectors.h has a register and its lanes, pool.h the threads,
-// convolution.h and amx.h the products, network.h the two passes.
+// Here is what `lanes.py` calls; network.h has the two passes. From below: vectors.h a register and
+// its lanes, pool.h the threads, map.h the maps and stages, convolution.h and amx.h the products,
+// pooling.h what has no weights, rows.h, weights.h and norm.h what is between, plan.h the gradients.
 
 #include <memory>
 #include <new>
@@ -34,7 +35,7 @@ Network* lanes_create(const int64_t* words, const double* numbers) try {
                                words[6], words[7], words[8]});
   for (; parameters--; words += 4)
     network->parameters.push_back({{words[0], words[1], words[2], words[3]}});
-  plan_gradients(*network);
+  plan_gradients(network->maps, network->stages);
   return network.release();
 } catch (const std::bad_alloc&) {
   return nullptr;
