@@ -1,9 +1,10 @@
 """Mutated files, thousands of them: each is accepted as valid or refused in the documented way.
 
-    python tests/fuzzing.py KIND SEED COUNT
+    python tests/fuzzing.py KIND[,KIND…] SEED COUNT
 
 where KIND is checkpoints, idx, recipes, or results, sets, metrics, records, env, predictions;
-prints one line of JSON. A process of its own, so that a crash is seen and its memory is its own.
+prints a line of JSON for each. A process of its own, so that a crash is seen and its memory is
+its own.
 """
 
 from __future__ import annotations
@@ -479,4 +480,5 @@ def fuzz(kind: str, seed: int, count: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(fuzz(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))) + "\n")
+    for kind in sys.argv[1].split(","):
+        sys.stdout.write(json.dumps(fuzz(kind, int(sys.argv[2]), int(sys.argv[3]))) + "\n")

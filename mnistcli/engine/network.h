@@ -58,7 +58,8 @@ class Network {
       if (convolves(stage)) pack(stage, false);
       clear_parts(out.channels);
       each_group([&](int64_t g, Scratch& scratch) { compute(stage, g, scratch); });
-      for (int more = 3; measures && more && cancels(out, parts[0], pixels(out)); more--) measure_again(out);
+      for (int more = 3; measures && more && cancels(out, parts[0], pixels(out)); more--)
+        measure_again(out);
       if (measures) normalise(out, norm(out), parts[0], pixels(out));
     }
     for (int64_t g = 0; g < groups; g++) leave(g, g, logits);
