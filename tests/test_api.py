@@ -69,6 +69,7 @@ def test_evaluation_has_its_counts(small_data: Path) -> None:
     assert found.accuracy == found.correct / 130
 
 
+@pytest.mark.slow
 def test_training_says_nothing_and_leaves_the_process_as_it_was(
     tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +119,7 @@ def test_the_lines_of_the_page_run(tiny_data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_cells_of_a_notebook_run_outside_the_main_thread(
     small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

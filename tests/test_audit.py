@@ -23,6 +23,7 @@ def audit_of(factory: str) -> Audit:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_totals_are_the_declared_ones(name: str) -> None:
     counted, entry = audit(MODELS[name], ARGUMENTS[name]), MODELS[name]
     assert (counted.parameters, counted.mult_adds) == (entry.parameters, entry.mult_adds)
@@ -32,6 +33,7 @@ def test_totals_are_the_declared_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_mult_adds_agree_with_torchs_flop_counter(name: str) -> None:
     model = build(MODELS[name], ARGUMENTS[name]).eval()
     with FlopCounterMode(display=False) as counter:

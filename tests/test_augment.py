@@ -52,6 +52,7 @@ def test_affine_is_torchvisions(
     assert torch.allclose(augment.apply(pictures, warps), expected, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_elastic_moves_pixels_as_far_as_torchvisions() -> None:
     """Root mean square and correlation of the displacement, away from the border."""
     torch.manual_seed(0)

@@ -85,6 +85,7 @@ def test_a_teachers_reading_counts(cli: Cli) -> None:
     assert limit["floor_seconds"] == pytest.approx(operations / limit["matmul_gflops"] / 1e9)
 
 
+@pytest.mark.slow
 def test_growth_trains_as_many_pictures_as_it_says(dataset: mnist.Dataset) -> None:
     chosen = runtime.decide(runtime.Request(device="cpu"))
     few, more = growth(Bench(MODELS["v1"], load("v1"), chosen, dataset), (256, 1024))

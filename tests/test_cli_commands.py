@@ -30,6 +30,7 @@ def test_summary_counts_v2_and_passes_its_budget(cli: Cli) -> None:
     assert sum(int(values(line)["parameters"]) for line in done.stdout.splitlines()[:-1]) == 6704
 
 
+@pytest.mark.slow
 def test_summary_of_all_is_one_document(cli: Cli) -> None:
     models = document(cli("summary", "--json", "v1", "v2", "v3").stdout)["models"]
     assert [model["parameters"] for model in models] == [6536, 6704, 7820]
@@ -134,6 +135,7 @@ def net(hidden: int = 4):
 """
 
 
+@pytest.mark.slow
 def test_an_own_network_goes_through_every_command(
     cli: Cli, small_data: Path, tmp_path: Path
 ) -> None:
@@ -192,6 +194,7 @@ def test_the_digest_of_mnist_is_the_packaged_files(dataset: mnist.Dataset) -> No
     assert dataset.digest == MNIST_DIGEST
 
 
+@pytest.mark.slow
 def test_other_pictures_have_their_own_leader_and_no_difference(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -224,6 +227,7 @@ def test_compare_without_arguments_shows_the_records(cli: Cli) -> None:
     assert cli("compare", "nothing").returncode == 4
 
 
+@pytest.mark.slow
 def test_the_table_of_all_results_is_what_the_records_say() -> None:
     readme = (Path(__file__).parents[1] / "checkpoints" / "README.md").read_text()
     assert to_markdown(rows(gather([]).results), difference=False) in readme

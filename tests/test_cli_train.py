@@ -106,6 +106,7 @@ def test_validation_runs_say_so_and_depend_on_no_test_picture(
     assert again["correct_by_epoch"] == result["correct_by_epoch"]
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_early_and_says_so(train_small: Cli) -> None:
     line = ["--val", "--patience", "1", "--epochs", "9", "--lr", "1e-9"]
     done = train_small(*line, "--set", "ema_decay=null", "--json")
@@ -144,6 +145,7 @@ def test_print_recipe_prints_what_would_be_trained(cli: Cli) -> None:
         ("train --model v3 --out /dev/null/run", 5, "/dev/null"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_input_is_explained_with_its_exit_code(
     arguments: str,
     code: int,
@@ -176,6 +178,7 @@ def test_a_folder_of_somebody_else_is_left_as_it_is(train_small: Cli, tmp_path: 
     assert mine.exists()
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_checkpoint_is_started_by_resume(
     train_small: Cli, tmp_path: Path
 ) -> None:
@@ -203,6 +206,7 @@ def test_divergence_exits_6(train_small: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
+@pytest.mark.slow
 def test_an_occupied_folder_is_refused_and_a_busy_one_too(train_small: Cli, tmp_path: Path) -> None:
     train_small()
     assert train_small().returncode == 2
@@ -213,6 +217,7 @@ def test_an_occupied_folder_is_refused_and_a_busy_one_too(train_small: Cli, tmp_
         assert train_small("--resume", "auto").returncode == 7
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone_and_another_recipe_refused(
     train_small: Cli, tmp_path: Path
 ) -> None:
@@ -230,6 +235,7 @@ def test_a_finished_run_is_left_alone_and_another_recipe_refused(
     assert "optim.lr=0.01" in other.stderr
 
 
+@pytest.mark.slow
 def test_resume_auto_finds_the_run_without_out(
     cli: Cli, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def test_train_runs_only_the_seeds_that_are_missing(
     assert len(list(Path("checkpoints", "v3").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_train_takes_published_seeds_as_they_are(
     train_small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_what_to_train_without_train_is_refused(cli: Cli) -> None:
     assert cli("compare", "nonsense", "--train").returncode == 4
 
 
+@pytest.mark.slow
 def test_a_last_checkpoint_is_its_run_and_a_picked_one_is_refused(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_last_checkpoint_is_its_run_and_a_picked_one_is_refused(
     assert (picked.returncode, "mnistcli evaluate" in picked.stderr) == (4, True)
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn_of_records_and_of_small_runs(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -162,6 +165,7 @@ def test_runs_without_a_result_are_named_with_the_command_that_goes_on(
     assert (nothing.returncode, "no run is finished" in nothing.stderr) == (4, True)
 
 
+@pytest.mark.slow
 def test_a_folder_here_comes_before_a_packaged_network_and_is_said(
     train_small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_row_says_how_many_runs_pass_each_gate_and_how_sure_their_share_is() -
         {"split": "validation"}, {"data": "a"}, {"code_path": "eager"},
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_whatever_differs_but_the_seed_is_another_row(change: Result) -> None:
     first, second = runs([0.99, 0.98])
     assert len(rows([first, second])) == 1
@@ -163,6 +164,7 @@ def standing(shares: Sequence[float], *, margin: float = 0.0005, **changes: Any)
     return next(str(row["standing"]) for row in table if row["origin"] == "other")
 
 
+@pytest.mark.slow
 def test_nearness_needs_evidence_as_a_difference_does() -> None:
     assert standing([0.9919, 0.9917, 0.9921, 0.9918, 0.0987]) == "not separated"  # it collapsed
     assert standing([0.9943, 0.9945, 0.9947, 0.9943, 0.9945]) == "below"
@@ -172,6 +174,7 @@ def test_nearness_needs_evidence_as_a_difference_does() -> None:
     assert standing([0.9955, 0.9949], network="another") == "few runs"
 
 
+@pytest.mark.slow
 def test_pairs_are_of_one_network_and_all_else_is_independent() -> None:
     other = [0.9950, 0.9953, 0.9955, 0.9951, 0.9952]
     for change, test, name in (({}, paired, "paired by seed"), ({"network": "b"}, welch, "Welch")):
@@ -181,6 +184,7 @@ def test_pairs_are_of_one_network_and_all_else_is_independent() -> None:
         assert row["leader_p"] == pytest.approx(test(other, GOOD).p)
 
 
+@pytest.mark.slow
 def test_marks_are_corrected_for_the_rows_tested() -> None:
     arms = [runs([share - 0.0003 * seed for seed, share in enumerate(GOOD)], f"{i}",
                  recipe_digest=f"{i}") for i in range(4)]  # fmt: skip

@@ -165,6 +165,7 @@ def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(
 
 
 @pytest.mark.parametrize("factory", ["lazy", "tied", "Fours"])
+@pytest.mark.slow
 def test_unusual_networks_train_and_are_evaluated(
     factory: str, line: list[str], net: Path, cli: Cli, tiny_data: Path
 ) -> None:
@@ -208,6 +209,7 @@ def test_batch_norm_over_one_value_asks_for_a_larger_batch(
 
 
 @pytest.mark.parametrize(("code", "said"), [("false", "KeyError: 'label'"), ("true", "SystemExit")])
+@pytest.mark.slow
 def test_a_fault_in_the_first_epoch_leaves_no_folder_behind(
     code: str, said: str, line: list[str], net: Path, cli: Cli
 ) -> None:

@@ -13,6 +13,7 @@ from conftest import Cli, document, values
 from mnistcli.engine import kernels
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_gpu_is_fine(cli: Cli) -> None:
     done = cli("doctor")
     assert done.returncode == 0
@@ -34,6 +35,7 @@ def test_a_machine_without_a_gpu_is_fine(cli: Cli) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.slow
 def test_a_required_gpu_that_is_not_here_exits_5_with_the_report(cli: Cli) -> None:
     done = cli("doctor", "--require", "cuda", "--json")
     found = document(done.stdout)
@@ -42,6 +44,7 @@ def test_a_required_gpu_that_is_not_here_exits_5_with_the_report(cli: Cli) -> No
     assert cli("doctor", "--require", "data", "--require", "disk").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_required_compiler_that_fails_exits_5(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setattr(kernels, "_compile", kernels._compile.__wrapped__)

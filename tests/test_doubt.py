@@ -56,6 +56,7 @@ def test_what_is_unlike_a_digit_is_named(page: Image.Image, reason: str, tmp_pat
     assert reason in str(doubt(read_picture(tmp_path / "page.png"), 1.0))
 
 
+@pytest.mark.slow
 def test_fewer_than_one_in_a_hundred_test_pictures_is_doubted(dataset: mnist.Dataset) -> None:
     doubted = 0
     for pixels in dataset.test.images[:COUNT]:

@@ -35,6 +35,7 @@ def test_a_dry_run_decides_the_gates_that_need_no_training(train_small: Cli) -> 
     assert train_small("--dry-run", "--require", "epochs", "--max-epochs", "1").returncode == 3
 
 
+@pytest.mark.slow
 def test_a_dry_run_finds_what_would_stop_the_run(
     train_small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -45,6 +46,7 @@ def test_a_dry_run_finds_what_would_stop_the_run(
     assert cli("train", "--model", "v3", "--dry-run", "--data-dir", "nowhere").returncode == 4
 
 
+@pytest.mark.slow
 def test_a_dry_run_knows_the_run_it_would_continue(train_small: Cli, tmp_path: Path) -> None:
     train_small()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
@@ -55,6 +57,7 @@ def test_a_dry_run_knows_the_run_it_would_continue(train_small: Cli, tmp_path: P
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
 
 
+@pytest.mark.slow
 def test_a_new_runs_own_name_is_foreseen(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

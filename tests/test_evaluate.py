@@ -15,6 +15,7 @@ from mnistcli.models.registry import MODELS
 from mnistcli.recipe import load
 
 
+@pytest.mark.slow
 def test_evaluation_counts_each_picture_once(dataset: mnist.Dataset) -> None:
     chosen = runtime.decide(Request(device="cpu"))
     model = state.create(MODELS["v3"], load("v3"), chosen).evaluated
@@ -28,6 +29,7 @@ def test_evaluation_counts_each_picture_once(dataset: mnist.Dataset) -> None:
 
 @pytest.mark.parametrize("name", ["v3", "v4", "v7"])
 @pytest.mark.usefixtures("kernels")
+@pytest.mark.slow
 def test_through_the_kernels_the_classes_are_the_same(name: str, dataset: mnist.Dataset) -> None:
     model, images = network(name).eval(), dataset.test.images[:1100]
     quick = lanes.through(model, torch.float32, threads=1)
@@ -50,6 +52,7 @@ class _Off:
 
 
 @pytest.mark.parametrize(("error", "all_exact"), [(3e-5, False), (1e-3, True), (torch.nan, True)])
+@pytest.mark.slow
 def test_a_reader_that_is_off_by_more_than_rounding_is_not_believed(
     error: float, all_exact: bool, dataset: mnist.Dataset
 ) -> None:
@@ -60,6 +63,7 @@ def test_a_reader_that_is_off_by_more_than_rounding_is_not_believed(
 
 
 @pytest.mark.usefixtures("kernels")
+@pytest.mark.slow
 def test_a_compiled_training_evaluates_through_the_kernels(dataset: mnist.Dataset) -> None:
     chosen = runtime.decide(Request("cpu", "fp32", threads=1))
     asked = Request("cpu", "fp32", "on", threads=1)

@@ -178,6 +178,7 @@ def test_c_and_torch_agree_on_ten_thousand_pictures_and_a_hundred_networks(seed:
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.slow
 def test_the_file_compiles_without_a_warning(
     compiler: str, dataset: mnist.Dataset, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_c_is_written_compiled_and_found_to_answer_alike(cli: Cli, small_data: Path) -> None:
     done = cli("export", "v6", "--to", "c", "--data-dir", str(small_data), "--require", "same")
     assert done.returncode == 0, done.stderr
@@ -34,6 +35,7 @@ def test_c_is_written_compiled_and_found_to_answer_alike(cli: Cli, small_data: P
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_integers_are_reported_as_one_document(cli: Cli, small_data: Path, tmp_path: Path) -> None:
     file = tmp_path / "digits.c"
     words = ("--to", "c-int8", "--out", str(file), "--data-dir", str(small_data), "--json")
@@ -48,6 +50,7 @@ def test_integers_are_reported_as_one_document(cli: Cli, small_data: Path, tmp_p
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_a_gate_that_fails_exits_3_with_its_report(
     cli: Cli, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +71,7 @@ def test_a_gate_that_fails_exits_3_with_its_report(
     assert cli(*words, "--require", "same").returncode == 3
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_file_is_written_and_a_gate_exits_5(
     cli: Cli, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +84,7 @@ def test_without_a_compiler_the_file_is_written_and_a_gate_exits_5(
     assert cli(*words, "--require", "same").returncode == 5
 
 
+@pytest.mark.slow
 def test_an_unknown_layer_is_a_sentence(cli: Cli, small_data: Path, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
@@ -94,6 +99,7 @@ def test_an_unknown_layer_is_a_sentence(cli: Cli, small_data: Path, tmp_path: Pa
     assert not Path("tiny.c").exists()
 
 
+@pytest.mark.slow
 def test_onnx_names_the_extra_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     found = util.find_spec
     from mnistcli.export import programs
@@ -110,6 +116,7 @@ def test_raw_input_is_not_for_c(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("raw", [(), ("--raw-input",)])
+@pytest.mark.slow
 def test_pt2_answers_alike(cli: Cli, small_data: Path, raw: tuple[str, ...]) -> None:
     words = ("--to", "pt2", "--data-dir", str(small_data), "--require", "same", "--json", *raw)
     done = cli("export", "v6", *words)
@@ -120,6 +127,7 @@ def test_pt2_answers_alike(cli: Cli, small_data: Path, raw: tuple[str, ...]) -> 
 
 
 @pytest.mark.parametrize("raw", [(), ("--raw-input",)])
+@pytest.mark.slow
 def test_onnx_answers_alike_and_says_what_goes_in(
     cli: Cli, small_data: Path, dataset: mnist.Dataset, raw: tuple[str, ...]
 ) -> None:

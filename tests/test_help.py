@@ -178,6 +178,7 @@ def test_a_path_behind_an_equals_sign_goes_home(cli: Cli, monkeypatch: pytest.Mo
         "bench ~/x/y.py:f",
     ],
 )
+@pytest.mark.slow
 def test_every_path_goes_home(
     line: str, cli: Cli, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ def test_a_kinds_defaults_are_those_of_the_recipe_they_come_from(
 
 
 @pytest.mark.parametrize("source", ["v3", "plain/v1", "plain/v3"])
+@pytest.mark.slow
 def test_every_kind_can_be_chosen_by_its_name(source: str) -> None:
     for section, known in kinds.DEFAULTS.items():
         for name in known:

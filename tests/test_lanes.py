@@ -66,6 +66,7 @@ STAGES: dict[str, list[nn.Module]] = {
 
 
 @pytest.mark.parametrize("kind", STAGES)
+@pytest.mark.slow
 def test_a_stage_gives_float64s_numbers_and_gradients(kind: str) -> None:
     assert_alike(settled(*STAGES[kind]), pictures(21))
 
@@ -78,6 +79,7 @@ def test_a_stage_by_matrix_tiles_is_as_near_as_torch_in_bf16(kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.slow
 def test_a_registered_network_gives_float64s_numbers_and_gradients(name: str) -> None:
     torch.manual_seed(0)
     net = network(name, **({"dropout": 0.0} if name in ("v2", "v3") else {}))

@@ -196,6 +196,7 @@ assert "torch._dynamo" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_an_optimizer_trains_without_the_compiler_that_torch_imports_for_it() -> None:
     done = subprocess.run([sys.executable, "-c", STARTS], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

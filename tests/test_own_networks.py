@@ -43,6 +43,7 @@ def test_the_readmes_example_goes_through_every_command(
 
 
 @pytest.mark.parametrize("line", [["evaluate", "run"], ["train", "--no-plots", "--resume", "run"]])
+@pytest.mark.slow
 def test_weights_alone_never_name_the_code_that_runs(
     line: list[str], example: str, cli: Cli, small_data: Path
 ) -> None:
@@ -55,6 +56,7 @@ def test_weights_alone_never_name_the_code_that_runs(
     assert cli(*line, "--model", example, *data).returncode == 0
 
 
+@pytest.mark.slow
 def test_runs_of_an_own_network_are_found_by_its_name(
     example: str, cli: Cli, small_data: Path
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_file_finds_its_neighbours(tmp_path: Path) -> None:
     assert str(tmp_path) not in sys.path
 
 
+@pytest.mark.slow
 def test_an_installed_entry_point_is_a_model(
     cli: Cli, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

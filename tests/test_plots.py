@@ -81,6 +81,7 @@ def test_no_file_or_variable_of_a_user_decides_how_a_picture_looks(
     assert done.stdout == plots.curves([metrics(i, cuda=True) for i in (1, 2)], "v3", "99.4")
 
 
+@pytest.mark.slow
 def test_a_missing_matplotlib_loses_nothing(
     train_small: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_evaluate_draws_into_a_folder_and_lists_each_mistake(
     assert sure == sorted(sure, reverse=True)
 
 
+@pytest.mark.slow
 def test_summary_draws_what_training_sees(cli: Cli, small_data: Path, tmp_path: Path) -> None:
     file = tmp_path / "seen.png"
     done = cli("summary", "v3", "--augmented", str(file), "--data-dir", str(small_data))

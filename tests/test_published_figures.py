@@ -126,6 +126,7 @@ def test_speed_is_what_the_records_say() -> None:
     assert f"{recorded('cuda-v3.json')['seconds_per_epoch']:.2f} s per epoch" in said
 
 
+@pytest.mark.slow
 def test_what_made_the_difference_is_what_the_records_say() -> None:
     said = page("checkpoints")
     gained, plain = {}, {}

@@ -21,6 +21,7 @@ from mnistcli.study.arms import resolve_arms
 from mnistcli.study.schema import read_study
 
 
+@pytest.mark.slow
 def test_every_packaged_recipe_loads_and_round_trips(tmp_path: Path) -> None:
     names = recipe.names()
     assert {"v1", "v2", "v3", "baseline/v1", "baseline/v2", "baseline/v3"} <= set(names)
@@ -131,6 +132,7 @@ def test_plateau_on_test_and_validation_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.slow
 def test_published_records_are_of_the_recipe_as_it_is(name: str) -> None:
     found = [r["recipe_digest"] for r in published() if (r["recipe"], r["changes"]) == (name, [])]
     assert found

@@ -136,6 +136,7 @@ def test_the_studies_tables_are_what_the_script_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["no markers", "<!-- results -->\n", None])
+@pytest.mark.slow
 def test_a_file_without_one_pair_of_markers_stays(
     text: str | None, cli: Cli, tmp_path: Path
 ) -> None:

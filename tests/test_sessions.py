@@ -80,6 +80,7 @@ def test_a_strangers_env_json_is_no_history(content: bytes, tmp_path: Path) -> N
         assert log.close("finished")[-1]["started"] == "now"
 
 
+@pytest.mark.slow
 def test_a_damaged_history_is_left_behind_with_a_notice(train_small: Cli, tmp_path: Path) -> None:
     assert train_small("--model", "v1", "--lr", "1e20").returncode == 6
     sessions.env_file(tmp_path / "run").write_text("{}")

@@ -81,6 +81,7 @@ def test_a_run_that_diverges_ends_no_set(
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 def test_a_seed_without_a_result_has_its_row_and_its_result_line(
     set_line: list[str], cli: Cli
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_stopped_set_says_which_runs_are_over_and_resume_auto_finds_it(
     assert states == ["kept", "finished", "finished"]
 
 
+@pytest.mark.slow
 def test_resume_auto_takes_in_runs_that_lie_elsewhere(set_line: list[str], cli: Cli) -> None:
     set_line += ["--model", "v1", "--resume", "auto"]
     assert cli(*set_line, "--seed", "1").returncode == 0
@@ -150,6 +152,7 @@ def test_ranks_that_vanish_are_an_error(
     assert (done.code, "runs ended: 0 of 2" in error["what"]) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_rank_that_ends_without_a_row_ends_the_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +178,7 @@ def test_compare_names_a_seed_that_diverges_and_goes_on(small_data: Path, cli: C
     assert "seed 3 has no result (exit code 6)" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_set_of_another_recipe_is_refused_and_left_as_it_is(
     set_line: list[str], cli: Cli, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def line(tiny_data: Path) -> list[str]:
     return ["train", "--model", "v6", "--epochs", "2", *fixed]
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_scalars_confusion_and_misread_digits(
     cli: Cli, line: list[str], tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def broken() -> object:
     return emit
 
 
+@pytest.mark.slow
 def test_a_log_that_fails_is_left_out_and_the_run_goes_on(
     cli: Cli, line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def arms_by_digest() -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_recorded_run_of_the_study_is_reached_from_a_study_file() -> None:
     known = arms_by_digest()
     runs = [
@@ -46,6 +47,7 @@ def test_every_recorded_run_of_the_study_is_reached_from_a_study_file() -> None:
         assert run["recipe"].endswith(tuple("-" + arm.rpartition("/")[2] for arm in arms))
 
 
+@pytest.mark.slow
 def test_the_first_networks_tested_are_arms_too() -> None:
     known = arms_by_digest()
     tested = [
@@ -57,6 +59,7 @@ def test_the_first_networks_tested_are_arms_too() -> None:
         assert recipes.validate(values, where="").digest() in known
 
 
+@pytest.mark.slow
 def test_the_old_verdicts_through_the_new_code(cli: Cli) -> None:
     report = document(cli("study", "study/v3", "--recorded", "--json").stdout)
     (cpu,) = (kind["table"] for kind in report["recorded"] if len(kind["table"]) > 1)
@@ -69,6 +72,7 @@ def test_the_old_verdicts_through_the_new_code(cli: Cli) -> None:
     assert words["kd-muon-b128-ema0.99"] == "same"
 
 
+@pytest.mark.slow
 def test_an_arms_recipe_can_be_printed_and_trained(cli: Cli, tmp_path: Path) -> None:
     done = cli("study", "study/v3", "--print-arm", "kd")
     file = tmp_path / "kd.yaml"

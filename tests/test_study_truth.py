@@ -88,6 +88,7 @@ def test_a_true_difference_is_found_at_the_planned_seeds(challengers: int) -> No
     assert found >= 0.8 * STUDIES - 2.7 * 12.6
 
 
+@pytest.mark.slow
 def test_halving_keeps_the_best_arm_as_often_as_the_plan_says() -> None:
     stages = [{"seeds": "0-2", "keep": 3}, {"seeds": "3-7", "keep": 1}, {"seeds": "8-15"}]
     steps = schedule(study_of(stages=stages), 6, 0)

@@ -178,6 +178,7 @@ def test_the_same_seed_repeats_and_another_differs(
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.slow
 def test_the_events_of_a_two_epoch_run(
     part: mnist.Labelled, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +188,7 @@ def test_the_events_of_a_two_epoch_run(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_metrics_count_what_they_say(part: mnist.Labelled, recipe: Recipe, tmp_path: Path) -> None:
     current, _ = go(tmp_path / "run", part, recipe)
     last = current.history[-1]
@@ -199,6 +201,7 @@ def test_metrics_count_what_they_say(part: mnist.Labelled, recipe: Recipe, tmp_p
     assert last.rss_mib > 50
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_early(part: mnist.Labelled, tmp_path: Path) -> None:
     settings = [
         "epochs=9",
@@ -244,6 +247,7 @@ def test_a_step_with_a_bad_gradient_changes_nothing(
     assert torch.equal(average, current.average.vector)
 
 
+@pytest.mark.slow
 def test_fp16_gradients_that_stay_bad_end_the_run(part: mnist.Labelled, tmp_path: Path) -> None:
     """Row 13 of the fault matrix: the scaler alone would leave out every step, silently."""
     recipe = load("v3", settings=["epochs=30", "batch_size=64"])
@@ -258,6 +262,7 @@ def test_fp16_gradients_that_stay_bad_end_the_run(part: mnist.Labelled, tmp_path
     assert all(map(torch.equal, before, current.model.parameters()))
 
 
+@pytest.mark.slow
 def test_a_run_in_bf16_goes_on_in_fp16(
     part: mnist.Labelled, recipe: Recipe, tmp_path: Path
 ) -> None:

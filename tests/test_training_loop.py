@@ -20,6 +20,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("compiled", ["off", pytest.param("on", marks=needs_compiler)])
+@pytest.mark.slow
 def test_the_loop_on_one_page_ends_with_the_commands_weights(
     compiled: str, cli: Cli, tiny_data: Path, tmp_path: Path
 ) -> None:
