@@ -17,7 +17,7 @@ class EpochMetrics:
     with the recipe's label smoothing, before each step's update. `split` names what the
     `eval_*` figures were read on. Memory is in MiB: allocated and reserved are the peaks of the
     epoch on CUDA, `rss_mib` is the peak resident set of the process, read on the CPU. A new
-    figure comes last and has a default, for the runs that are older.
+    figure comes last and has a default, so that older runs can still be read.
     """
 
     epoch: int

@@ -3,8 +3,8 @@
     python tests/fuzzing.py KIND[,KIND…] SEED COUNT
 
 where KIND is checkpoints, idx, recipes, or results, sets, metrics, records, env, predictions;
-prints a line of JSON for each. A process of its own, so that a crash is seen and its memory is
-its own.
+prints one line of JSON for each. A process of its own, so that a crash is seen; `peak_mib` is its
+peak so far, that of earlier kinds included.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def is_alive(state: Path) -> bool:
     """Return whether a process lives, by its file in /proc; a zombie does not."""
     try:
         return state.read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -101,7 +101,7 @@ SGD = "{name: sgd, lr: 0.0001, momentum: 0.9, nesterov: true, weight_decay: 0.00
 SGD += "decay_norm_and_bias: false}"
 
 
-@pytest.mark.parametrize("model", ["v1", "v2", "v3"])
+@pytest.mark.parametrize("model", ["v1", "v3"])  # without normalisation, and with
 def test_two_ranks_on_one_run_equal_one_process_after_50_steps(
     model: str,
     rank_line: list[str],

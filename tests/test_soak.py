@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 def script(*words: object, timeout: float) -> list[dict[str, Any]]:
     command = [sys.executable, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

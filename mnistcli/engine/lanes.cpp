@@ -8,9 +8,10 @@
 // groups in their order, so that bits do not depend on the number of threads. Evaluation needs no
 // moments: there a group goes through all stages at once, and its maps stay in the cache.
 //
-// Here is what `lanes.py` calls; network.h has the two passes. From below: vectors.h a register and
-// its lanes, pool.h the threads, map.h the maps and stages, convolution.h and amx.h the products,
-// pooling.h what has no weights, rows.h, weights.h and norm.h what is between, plan.h the gradients.
+// Here is what `lanes.py` calls. network.h: the two passes. Below it: vectors.h (a register and its
+// lanes), pool.h (threads), map.h (maps and stages), convolution.h and amx.h (products), pooling.h
+// (stages without weights), rows.h (reading maps, adding gradients), weights.h, norm.h, and plan.h
+// (where gradients lie).
 
 #include <memory>
 #include <new>

@@ -1,4 +1,4 @@
-// Feature maps, the stages between them, and what is kept of both.
+// Feature maps, the stages between them, and the sums and scratch memory of a pass.
 
 #pragma once
 
@@ -58,7 +58,7 @@ struct Stage {
   bool adds[2], finishes[2];  // to the gradients of input and other: several stages may read a map
 };
 
-// Two sums a channel of each group; they are added up in the groups' order.
+// Two sums per channel and group; they are added up in the groups' order.
 class Parts {
  public:
   void clear(int64_t groups, int64_t channels) {

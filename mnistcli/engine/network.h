@@ -1,4 +1,4 @@
-// A network's pass forward and its pass backward, stage by stage.
+// A network's pass forward and its pass backward.
 
 #pragma once
 
@@ -335,6 +335,7 @@ class Network {
     return maps[stage.output].channels * inputs * stage.kernel * stage.kernel;
   }
 
+  // Pack a stage's weights for the pass forward or `back`.
   void pack(const Stage& stage, bool back) {
     const Map &in = maps[stage.input], &out = maps[stage.output];
     const Weights from(parameters[stage.weight], stage, in, out, back);

@@ -1,5 +1,5 @@
-// Batch normalisation by its two sums a channel. `norm` is its weight, bias, running mean and
-// running variance; `pixels` are those of all pictures.
+// Batch normalisation from two sums per channel. `norm` is its weight, bias, running mean and
+// running variance; `pixels` counts one channel over the whole batch.
 
 #pragma once
 

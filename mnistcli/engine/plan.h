@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include <utility>
 #include <vector>
 
 #include "map.h"
@@ -10,7 +9,7 @@
 namespace {
 
 // Say who adds to a map's gradient first and last, and where the gradient lies: maps whose
-// gradients are never needed at a time share a place.
+// gradients are never needed at the same time share a place.
 void plan_gradients(std::vector<Map>& maps, std::vector<Stage>& all) {
   struct Life {
     int first = -1, last = -1, slot = 0;  // stages, counted backwards

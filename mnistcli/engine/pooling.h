@@ -7,7 +7,7 @@
 
 namespace {
 
-// What a pooling or an addition gives.
+// One row of what a pooling or an addition gives.
 void pool_row(const Stage& stage, const Map& out, const Planes& in, const Planes& other, int64_t y,
               V* row) {
   const int64_t k = stage.kernel;
@@ -30,7 +30,7 @@ void pool_row(const Stage& stage, const Map& out, const Planes& in, const Planes
     }
 }
 
-// The gradient of such a stage's input; slot 1 is the other one of an addition.
+// One row of the gradient of a pooling's or an addition's input; slot 1 is an addition's other one.
 void differentiate_pool_row(const Stage& stage, int slot, const Map& map, const Planes& gradients,
                             const Planes& in, int64_t y, V* row) {
   const int64_t k = stage.kernel, stride = slot ? stage.stride : 1;

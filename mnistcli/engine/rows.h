@@ -38,11 +38,11 @@ void unfold(const Map& map, int64_t g, Scratch&, const Planes& target) {
   });
 }
 
-// Add a row to a map's gradient. The last one who does takes it through the activation, and adds
-// up what the normalisation's gradient needs.
+// Add a row to a map's gradient. The last stage to do so applies the activation's derivative too, and
+// adds up what the normalisation needs.
 template <class Act>
 void settle(const Map& map, const Stage& stage, int slot, int64_t c, int64_t at,
-                   const V* row, Sums& sums) {
+            const V* row, Sums& sums) {
   const V mean = V{} + map.mean[c], scale = V{} + map.scale[c], shift = V{} + map.shift[c];
   V first{}, second{};
   const Stored* values = map.values + at;

@@ -2,10 +2,11 @@
 
 #pragma once
 
-#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "map.h"
+#include "vectors.h"
 
 namespace {
 

@@ -51,7 +51,8 @@ def columns(split: str) -> list[EpochColumn]:
 
     The ranks leave on 80 columns what the project promises to show: accuracy, correct, best and
     its age, learning rate and, on CUDA, the memory. Training figures are on augmented pictures.
-    A field of `EpochMetrics` with a default gets a column under its own name, the first to go.
+    A field of `EpochMetrics` with a default gets a column under its own name,
+    dropped first on a narrow terminal.
     """
     name = {"validation": "val"}.get(split, split)
     four, two = "{:.4f}".format, "{:.2f}".format
