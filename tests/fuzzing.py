@@ -342,10 +342,10 @@ def sets() -> tuple[Mutate, Probe]:
     from mnistcli.results import setlog
     from mnistcli.results.unfinished import never_started
 
-    failed = {"seed": 1, "run": "/tmp/s1", "exit_code": 6, "error": "diverged", "hint": "lower"}
-    finished = {"seed": 0, "run": "/tmp/s0", "exit_code": 0, "correct": 9, "total": 10}
+    failed = {"seed": 1, "run": "/runs/s1", "exit_code": 6, "error": "diverged", "hint": "lower"}
+    finished = {"seed": 0, "run": "/runs/s0", "exit_code": 0, "correct": 9, "total": 10}
     good = {"schema": 1, "launch": "a", "recipe_digest": "b", "data": "c", "seeds": [0, 1, 2],
-            "elsewhere": [{"seed": 2, "run": "/tmp/s2"}], "exit_code": None,
+            "elsewhere": [{"seed": 2, "run": "/runs/s2"}], "exit_code": None,
             "rows": [finished, failed]}  # fmt: skip
 
     def read(file: Path) -> None:
