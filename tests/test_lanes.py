@@ -131,6 +131,15 @@ def test_additions_share_their_gradient(net: nn.Module) -> None:
     assert_alike(net, pictures(18))
 
 
+def test_a_layer_in_two_places_gets_the_sum_of_its_gradients() -> None:
+    deep, mix = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), nn.Conv2d(6, 6, 1)
+    net = settled(
+        nn.Conv2d(1, 6, 3, 2, 1), *norm_relu(6), deep, mix, *norm_relu(6), nn.MaxPool2d(2),
+        deep, mix, nn.BatchNorm2d(6), nn.Hardswish(), deep, mix,
+    )  # fmt: skip
+    assert_alike(net, pictures(19))
+
+
 def test_an_odd_map_is_added_at_its_even_rows() -> None:
     net = SkipSecond(2, 13)
     net.first = nn.Conv2d(1, 4, 4)

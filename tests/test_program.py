@@ -30,6 +30,7 @@ class Base(nn.Module):
         self.register_buffer("heat", torch.zeros(()))
         self.plain = torch.randn(4, 4, 3, 3) * 0.2
         self.scale = nn.Parameter(torch.ones(1))
+        self.square = nn.Parameter(torch.eye(4))
         self.halved = nn.Parameter(torch.randn(4, 2, 3, 3))
         self.deep, self.broad = (nn.Parameter(torch.randn(n, 1, 3, 3)) for n in (4, 8))
         self.wide = nn.ParameterDict({n: nn.Parameter(torch.ones(3136)) for n in ("w", "b")})
@@ -106,6 +107,7 @@ READ: dict[str, Forward] = {
     "a mean": lambda net, x: net.first(x).relu().mean((-1, 2)),
     "a mean that keeps its form": lambda net, x: torch.mean(net.first(x), [2, 3], keepdim=True),
     "a depthwise convolution": lambda net, x: F.conv2d(net.first(x), net.deep, padding=1, groups=4),
+    "a layer twice": lambda net, x: net.second(net.second(net.first(x))),
     "another flatten": lambda net, x: net.first(x).reshape(x.size(0), -1).relu(),
 }
 REFUSED: dict[str, tuple[str, Forward]] = {
@@ -168,8 +170,13 @@ REFUSED: dict[str, tuple[str, Forward]] = {
         F.relu(net.first(x)))),
     "two activations": ("relu as it", lambda net, x: F.hardswish(net.first(x)).relu()),
     "pictures activated": ("relu as it", lambda net, x: net.first(x.relu())),
-    "a layer twice": ("used twice", lambda net, x: net.second(net.second(net.first(x)))),
     "a norm twice": ("used twice", lambda net, x: net.norm(net.second(net.norm(net.first(x))))),
+    "a norm's mean elsewhere": ("used twice", lambda net, x: net.norm(F.conv2d(
+        net.first(x), net.second.weight, net.norm.running_mean))),
+    "a norm's bias elsewhere": ("used twice", lambda net, x: net.norm(F.conv2d(
+        net.first(x), net.second.weight, net.norm.bias))),
+    "a matrix over other maps": ("linear as it", lambda net, x: F.linear(F.linear(
+        F.avg_pool2d(x, 14).flatten(1), net.square), net.square)),
     "an unused branch": ("do not depend", lambda net, x: [y := net.first(x), net.second(y), y][2]),
     "an unused norm": ("as it", lambda net, x: [y := net.first(x), net.norm(y), y][2]),
     "a hook on a value": ("what fails", lambda net, x: [
@@ -240,8 +247,6 @@ SETTINGS: dict[str, Callable[[nn.Sequential], object]] = {
         net[6], "weight", nn.Parameter(torch.ones(1, 676).expand(10, 676))
     ),
     "a norm in double": lambda net: net[1].double(),
-    "shared weights": lambda net: net.__setitem__(3, nn.Conv2d(4, 4, 1)) or setattr(
-        net[3], "bias", net[0].bias),
     "other borders": lambda net: net.__setitem__(
         0, nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")),
     "a hook": lambda net: net[2].register_forward_hook(twice),

@@ -115,11 +115,7 @@ class _Pass(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         bound: _Bound = ctx.bound
         assert ctx.number == bound.passes, "the kernels keep one pass, the last"
-        gradients = [torch.empty_like(parameter) for parameter in bound.trained]
-        places = iter(gradients)
-        addresses = [next(places).data_ptr() if trains else None for trains in bound.trains]
-        bound.call("lanes_backward", _addresses(addresses), gradient.contiguous())
-        return None, None, *gradients
+        return None, None, *bound.backward(gradient.contiguous())
 
 
 class _Bound:
@@ -130,8 +126,7 @@ class _Bound:
         self._library, self._threads, self._classes = library, threads, read.maps[-1].channels
         tensors = _held(model)
         self._tensors = [tensors[name] for name in read.tensors]
-        self.trains = [isinstance(tensor, nn.Parameter) for tensor in self._tensors]
-        self.trained = [tensor for tensor in self._tensors if isinstance(tensor, nn.Parameter)]
+        self.trained = [*dict.fromkeys(t for t in self._tensors if isinstance(t, nn.Parameter))]
         self.counters = [tensors[name] for name in read.counters]
         self._versions: list[int] = []  # of the tensors, when the kernels last read them
         self._data = _addresses([tensor.data_ptr() for tensor in self._tensors])
@@ -159,6 +154,20 @@ class _Bound:
                   logits)  # fmt: skip
         self._versions = versions  # of a pass that went through: its weights are packed
         return logits
+
+    def backward(self, gradient: Tensor) -> list[Tensor]:
+        """Return the gradient of each of `trained` from that of the last pass's logits.
+
+        The kernels give one for each use of a parameter; its gradient is their sum.
+        """
+        uses = [torch.empty_like(t) if isinstance(t, nn.Parameter) else None for t in self._tensors]
+        addresses = [None if use is None else use.data_ptr() for use in uses]
+        self.call("lanes_backward", _addresses(addresses), gradient)
+        sums: dict[int, Tensor] = {}
+        for key, use in zip(map(id, self._tensors), uses, strict=True):
+            if use is not None:
+                sums[key] = sums[key].add_(use) if key in sums else use
+        return [*sums.values()]
 
     def fits(self, model: nn.Module, images: Tensor) -> bool:
         """Return whether torch would do with these pictures what the kernels do."""

@@ -73,14 +73,15 @@ def _write(
         raise Unknown("logits that neither a convolution nor a linear layer gives")
     if not all(one.read for one in program.maps[:last]):
         raise Unknown("what the logits do not depend on")
-    if len(set(program.tensors)) < len(program.tensors):
-        raise Unknown("weights that are used twice")
     _check_held(program, model)
 
 
 def _check_held(program: Program, model: nn.Module) -> None:
     """Raise where what the kernels train is no parameter, or what they keep no buffer."""
     norms = [one.norm for one in program.maps if one.norm]
+    alone = [name for norm in norms for name in norm]
+    if any(program.tensors.count(name) > 1 for name in alone):
+        raise Unknown("a normalisation's tensors that are used twice")
     buffers = {name for norm in norms for name in norm[2:]} | {*program.counters}
     parameters = {*program.tensors} - buffers
     for names, held in (
@@ -196,7 +197,8 @@ def _linear(call: Call) -> None:
     weight, found = call.named("weight"), call.program.maps[call.map(call.value)]
     require(found.height == found.width and weight != "" and len(call.value.shape) == 2)
     require(call.given["weight"].shape[1] == found.channels * found.height * found.width)
-    call.program.matrices[weight] = (found.height, found.width)
+    window = found.height, found.width
+    require(call.program.matrices.setdefault(weight, window) == window)
     call.write(CONVOLUTION, (1, 1), call.output.shape[1], kernel=found.height, weight=weight,
                bias=call.named("bias"))  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,7 +65,7 @@ class Program:
 
     @property
     def tensors(self) -> list[str]:
-        """The names of the parameters and buffers that the stages and normalisations read."""
+        """The parameters and buffers that normalisations, then stages read, once for each use."""
         names = [name for one in self.maps if one.norm for name in one.norm]
         return names + [name for one in self.stages for name in (one.weight, one.bias) if name]
 
@@ -136,14 +137,15 @@ def require(condition: bool) -> None:
 
 def encode(read: Program, tensors: dict[str, Tensor]) -> tuple[list[int], list[float]]:
     """Return a program as `lanes_create` reads it."""
-    place = {name: index for index, name in enumerate(read.tensors)} | {"": -1}
+    places = itertools.count()
     words, numbers = [len(read.maps), len(read.stages), len(read.tensors)], []
     for m in read.maps:
-        words += [m.channels, m.height, m.width, m.activation, place[m.norm[0] if m.norm else ""]]
+        norm = [next(places) for _ in m.norm or ()]
+        words += [m.channels, m.height, m.width, m.activation, norm[0] if norm else -1]
         numbers += [m.eps, m.momentum]
     for s in read.stages:
         words += [s.kind, s.input, s.other, s.output, s.kernel, s.border, s.stride]
-        words += [place[s.weight], place[s.bias]]
+        words += [next(places) if name else -1 for name in (s.weight, s.bias)]
     for name in read.tensors:
         words += _strides(tensors[name], read.matrices.get(name))
     return words, numbers
