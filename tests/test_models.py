@@ -91,6 +91,15 @@ def test_separable_convolutions_see_space_and_channels_apart() -> None:
             network("v7", stages=stages)
 
 
+def test_shared_convolutions_are_counted_once_and_stand_in_several_places() -> None:
+    model = network("v7", stages="5-8 12-12 12-12", shared=True)
+    convolutions = [m for m in model if isinstance(m, torch.nn.Conv2d)]
+    assert (len(convolutions), len({*convolutions})) == (14, 9)
+    assert sum(p.numel() for p in model.parameters()) == 982
+    norms = [m for m in model if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len({*norms}) == len(norms) == 7
+
+
 def test_the_activation_is_an_argument() -> None:
     for name, expected in (("hardswish", torch.nn.Hardswish), ("relu", torch.nn.ReLU)):
         for design in ("v6", "v7"):

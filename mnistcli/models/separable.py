@@ -1,4 +1,4 @@
-"""v7 and v8: depthwise-separable convolutions."""
+"""v7, v8 and v9: depthwise-separable convolutions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 from mnistcli.models.layers import normalised, unit
 
 
-def build(stages: str, activation: str) -> nn.Module:
+def build(stages: str, activation: str, shared: bool = False) -> nn.Module:
     """Return [N, 1, 28, 28] → logits [N, 10], from each convolution's output channels.
 
     `stages` are three, parted by spaces, and work at 28×28, 14×14 and 7×7, with max-pooling between
@@ -17,6 +17,10 @@ def build(stages: str, activation: str) -> nn.Module:
     pooling is learned in two steps, a depthwise 3×3 of stride 2 and one over the 4×4 places left:
     25 parameters a channel, where one over all 49 has 49. `activation` is relu or hardswish.
 
+    `shared`: the separable convolutions that keep their number of channels are one and the same,
+    each place with a normalisation of its own. The pooling's first step is done twice, with the
+    same weights, and leaves 2×2 places: 13 parameters a channel.
+
     Raises:
         ValueError: `stages` is not of that form, or `activation` is another.
     """
@@ -24,6 +28,7 @@ def build(stages: str, activation: str) -> nn.Module:
     if len(parts) != 3:
         raise ValueError(f"stages={stages!r}: three, such as '6-10 12-12 14-14'")
     layers: list[nn.Module] = []
+    kept: dict[int, list[nn.Module]] = {}  # of each number of channels
     channels = 1
     for index, part in enumerate(parts):
         if index:
@@ -32,12 +37,16 @@ def build(stages: str, activation: str) -> nn.Module:
             if channels == 1:
                 layers += unit(1, outputs, activation=activation)
             else:
-                layers += [_depthwise(channels), nn.Conv2d(channels, outputs, 1, bias=False)]
-                layers += normalised(outputs, activation)
+                pair = [_depthwise(channels), nn.Conv2d(channels, outputs, 1, bias=False)]
+                if shared and outputs == channels:
+                    pair = kept.setdefault(channels, pair)
+                layers += [*pair, *normalised(outputs, activation)]
             channels = outputs
-    places = nn.Conv2d(channels, channels, 4, groups=channels, bias=False)
-    layers += [_depthwise(channels, stride=2), places, nn.BatchNorm2d(channels)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, 10))
+    halving, side = [_depthwise(channels, stride=2)], 4
+    if shared:
+        halving, side = halving * 2, 2
+    layers += [*halving, nn.Conv2d(channels, channels, side, groups=channels, bias=False)]
+    return nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.Flatten(), nn.Linear(channels, 10))
 
 
 def _depthwise(channels: int, stride: int = 1) -> nn.Module:
