@@ -181,7 +181,7 @@ WITHOUT_TORCH = {
     ),
     2: (
         "doctor --require cudda", "compare --seeds 0-2", "export v3 --to c --raw-input",
-        "export v3 --to d", "summary v9", "train --model v9", "train --model v3 --set optim.lrr=1",
+        "export v3 --to d", "summary v0", "train --model v0", "train --model v3 --set optim.lrr=1",
         "train --model v3 --seeds 4-1", "study none.yaml", "trian", "evaluate v3 --target 0.99",
         "train v3 --set lr=1", "train v3 --model v4", "summary v3 --set epochs=3",
         "train plain/v3", "train v3 --set seed=1 --seeds 0-2",

@@ -127,7 +127,7 @@ def test_print_recipe_prints_what_would_be_trained(cli: Cli) -> None:
     ("arguments", "code", "expected"),
     [
         ("train", 2, "--model v3"),
-        ("train --model v9", 2, "did you mean"),
+        ("train --model v0", 2, "did you mean"),
         ("train --model v3 --epochs 0", 2, "epochs"),
         ("train --model v3 --epochs many", 2, "--epochs"),
         ("train --model v3 --modle v3", 2, "--model"),

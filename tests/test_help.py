@@ -224,7 +224,7 @@ def test_a_wrong_word_names_the_nearest(line: str, expected: str, cli: Cli) -> N
 
 
 @pytest.mark.parametrize(
-    "line", ["--json trian", "trian --json", "--json summary v9", "summary --json v9", "--json"]
+    "line", ["--json trian", "trian --json", "--json summary v0", "summary --json v0", "--json"]
 )
 def test_json_anywhere_on_the_line_is_one_document(line: str, cli: Cli) -> None:
     done = cli(*line.split())

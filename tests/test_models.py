@@ -57,7 +57,8 @@ def test_the_learned_pooling_weighs_each_place_of_each_channel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("v4", 8_000), ("v5", 5_000), ("v6", 2_000), ("v7", 2_000), ("v8", 8_000)]
+    ("name", "most"),
+    [("v4", 8_000), ("v5", 5_000), ("v6", 2_000), ("v7", 2_000), ("v8", 8_000), ("v9", 1_000)],
 )
 def test_the_new_networks_stay_below_their_budgets(name: str, most: int) -> None:
     entry, v3 = MODELS[name], MODELS["v3"]
@@ -92,7 +93,7 @@ def test_separable_convolutions_see_space_and_channels_apart() -> None:
 
 
 def test_shared_convolutions_are_counted_once_and_stand_in_several_places() -> None:
-    model = network("v7", stages="5-8 12-12 12-12", shared=True)
+    model = network("v9", stages="5-8 12-12 12-12", shared=True)
     convolutions = [m for m in model if isinstance(m, torch.nn.Conv2d)]
     assert (len(convolutions), len({*convolutions})) == (14, 9)
     assert sum(p.numel() for p in model.parameters()) == 982

@@ -108,5 +108,5 @@ def test_names_with_control_codes_are_shown_escaped(
 
 
 def test_a_wrong_checkpoint_is_named_before_any_picture(cli: Cli, pictures: list[str]) -> None:
-    assert cli("predict", "v9", *pictures).returncode == 4
+    assert cli("predict", "v0", *pictures).returncode == 4
     assert cli("predict", "v3").returncode == 2

@@ -108,9 +108,9 @@ def test_a_run_becomes_a_record_once(tiny_data: Path, tmp_path: Path, cli: Cli) 
     assert str(tmp_path) not in file.read_text()
     assert gather([str(file)]).results[0]["recipe_digest"] == record["recipe_digest"]
     subprocess.run(
-        [*script, "weights", str(run), "--as", "v9", "--folder", str(tmp_path)], check=True
+        [*script, "weights", str(run), "--as", "v0", "--folder", str(tmp_path)], check=True
     )
-    assert (tmp_path / "v9.pt").read_bytes() == (run / "last.pt").read_bytes()
+    assert (tmp_path / "v0.pt").read_bytes() == (run / "last.pt").read_bytes()
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -81,6 +81,10 @@ MODELS = {
             design="v7, wider and deeper",
         ),
         ModelEntry(
+            "v9", "mnistcli.models.separable:build", parameters=996, mult_adds=136_710,
+            design="v7, narrower",
+        ),
+        ModelEntry(
             "teacher", "mnistcli.models.teacher:build",
             parameters=119_866, mult_adds=9_149_098, teaches=True,
             design="a wider network for the others to learn from",

@@ -1,4 +1,4 @@
-"""v7, v8 and v9: depthwise-separable convolutions."""
+"""v7, v8 and v9: depthwise-separable convolutions, in three sizes."""
 
 from __future__ import annotations
 
