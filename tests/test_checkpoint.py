@@ -99,6 +99,17 @@ def test_weights_must_pair_exactly() -> None:
             checkpoint.load_weights(model, weights, where="here")
 
 
+def test_a_tensor_of_several_names_has_one_value() -> None:
+    model = network("v9", stages="4-4 4-4 4-4", shared=True)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    checkpoint.load_weights(model, weights, where="here")
+    names = [name for name in weights if torch.equal(weights[name], weights["3.weight"])]
+    assert len(names) == 5
+    weights[names[-1]] += 1
+    with pytest.raises(ArtifactError, match=f"other values for {names[-1]!r} than for '3.weight'"):
+        checkpoint.load_weights(model, weights, where="here")
+
+
 def test_writing_keeps_the_previous_file_and_leaves_no_temporary(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_atomically(path, b"one")

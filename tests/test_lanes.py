@@ -140,6 +140,15 @@ def test_a_layer_in_two_places_gets_the_sum_of_its_gradients() -> None:
     assert_alike(net, pictures(19))
 
 
+def test_a_weight_changed_before_the_way_back_is_an_error_as_in_torch() -> None:
+    net = specialised(settled(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)))
+    loss = net(pictures(3)).sum()
+    with torch.no_grad():
+        net[2].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="changed between forward and backward"):
+        loss.backward()
+
+
 def test_an_odd_map_is_added_at_its_even_rows() -> None:
     net = SkipSecond(2, 13)
     net.first = nn.Conv2d(1, 4, 4)

@@ -56,6 +56,12 @@ def test_convolutions_of_any_dimension_are_hidden_but_not_transposed_or_frozen_o
     assert [i for i, layer in enumerate(model) if layer.weight in hidden] == [1, 2, 3]
 
 
+def test_a_layer_that_also_classifies_is_not_hidden() -> None:
+    first, twice, hidden = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+    model = nn.Sequential(first, twice, hidden, nn.AdaptiveAvgPool2d(1), twice, nn.Flatten())
+    assert muon.hidden_convolutions(model) == {hidden.weight}
+
+
 def test_rates_keep_their_proportion() -> None:
     optimizer = build_optimizer(network("v3"), load("v3", settings=[MUON]).optim)
     set_lr(optimizer, 0.1)

@@ -247,6 +247,8 @@ SETTINGS: dict[str, Callable[[nn.Sequential], object]] = {
         net[6], "weight", nn.Parameter(torch.ones(1, 676).expand(10, 676))
     ),
     "a norm in double": lambda net: net[1].double(),
+    "a norm's memory elsewhere": lambda net: setattr(
+        net[0], "bias", nn.Parameter(net[1].running_mean)),
     "other borders": lambda net: net.__setitem__(
         0, nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")),
     "a hook": lambda net: net[2].register_forward_hook(twice),

@@ -149,6 +149,7 @@ CLASSES = {
     "attributes found by code": "def __getattr__(self, name): return super().__getattr__(name)",
     "every attribute by code": "def __getattribute__(self, name): "
                                "return object.__getattribute__(self, name)",
+    "a copy of its own": "def __deepcopy__(self, memo): return Net()",
     "another mode": "def train(self, mode=True): self.p += 0.1; return super().train(mode)",
     "another forward": "forward = lambda self, x: self.a(x)",
     "a partial forward": "forward = functools.partialmethod(lambda self, x: x)",
@@ -182,6 +183,7 @@ CHANGES: dict[str, Callable[[Any, Any], object]] = {
     "a bound method": lambda module, net: setattr(net, "forward", MethodType(module.helper, net)),
     "a call of the object": lambda module, net: setattr(net.a, "_call_impl", torch.tanh),
     "a convolution of the object": lambda module, net: setattr(net.a, "_conv_forward", torch.add),
+    "a copy of the object's own": lambda module, net: setattr(net, "__deepcopy__", module.helper),
     "a compiled layer": lambda module, net: setattr(net.a, "_compiled_call_impl", torch.tanh),
     "a wrapped forward": lambda module, net: wrapped(module),
     "another code": lambda module, net: setattr(module.Net.forward, "__code__", built.__code__),

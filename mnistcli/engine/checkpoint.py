@@ -155,6 +155,11 @@ def mismatch(model: nn.Module, weights: dict[str, Tensor]) -> str | None:
             return f"has {key!r} of shape {shapes[0]}, the network's is {shapes[1]}"
         if found.dtype != wanted.dtype:
             return f"has {key!r} in {found.dtype}, the network's is in {wanted.dtype}"
+    first: dict[tuple[Any, ...], str] = {}
+    for key, wanted in expected.items():
+        other = first.setdefault((wanted.data_ptr(), wanted.shape, wanted.stride()), key)
+        if wanted.numel() and not torch.equal(weights[key], weights[other]):
+            return f"has other values for {key!r} than for {other!r}, one tensor in the network"
     return None
 
 

@@ -32,6 +32,8 @@ def why_not(model: nn.Module, *, training: bool = True) -> str | None:
     tensors = _held(model)
     if strange := next((name for name in read.tensors if not _is_plain(tensors[name])), None):
         return f"the kernels don't do {strange} as it lies in memory"
+    if strange := _overlaid(read, tensors):
+        return f"the kernels don't do {strange} in memory that another tensor has too"
     return straight.why_not(model)
 
 
@@ -47,6 +49,17 @@ def _is_plain(tensor: Tensor) -> bool:
         and (tensor.ndim > 1 or tensor.is_contiguous())
         and torch.empty_like(tensor).stride() == tensor.stride()
     )
+
+
+def _overlaid(read: Program, tensors: dict[str, Tensor]) -> str | None:
+    """Return a normalisation's tensor in whose memory another use reads or writes, or None.
+
+    The kernels don't keep torch's order between a batch's statistics and other stages.
+    """
+    places = [tensors[name].untyped_storage().data_ptr() for name in read.tensors]
+    norms = [name for one in read.maps if one.norm for name in one.norm]
+    pairs = zip(norms, places, strict=False)  # normalisations are the first in `read.tensors`
+    return next((name for name, place in pairs if places.count(place) > 1), None)
 
 
 def specialise(model: nn.Module, dtype: torch.dtype, threads: int) -> None:
@@ -108,6 +121,7 @@ class _Pass(torch.autograd.Function):
         logits = bound.forward(images)
         bound.passes += 1
         ctx.bound, ctx.number = bound, bound.passes
+        ctx.versions = [parameter._version for parameter in trained]
         return logits
 
     @staticmethod
@@ -115,6 +129,8 @@ class _Pass(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         bound: _Bound = ctx.bound
         assert ctx.number == bound.passes, "the kernels keep one pass, the last"
+        if ctx.versions != [parameter._version for parameter in bound.trained]:
+            raise RuntimeError("a parameter was changed between forward and backward")
         return None, None, *bound.backward(gradient.contiguous())
 
 

@@ -70,15 +70,19 @@ def _zero_where(bad: Tensor, tensors: list[Tensor]) -> list[Tensor]:
 def hidden_convolutions(model: nn.Module) -> set[Tensor]:
     """Return the trained weights of dense convolutions but the first and a last that classifies.
 
-    Left out are transposed convolutions, whose weights are [in, out, …], and weights that are
-    computed from others (parametrised, pruned): none is a matrix [out, rest] that is trained.
+    A layer in several places counts in each of them. Left out are transposed convolutions, whose
+    weights are [in, out, …], and weights that are computed from others (parametrised, pruned): none
+    is a matrix [out, rest] that is trained.
     """
-    layers = [m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)]
+    every = (module for _, module in model.named_modules(remove_duplicate=False))
+    layers = [m for m in every if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)]
+    ends = {m.weight for m in (*layers[:1], *layers[-1:])}
     return {
         m.weight
-        for m in layers[1:-1]
+        for m in layers
         if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) and m.groups == 1
         if isinstance(m.weight, nn.Parameter) and m.weight.requires_grad
+        if m.weight not in ends
     }
 
 

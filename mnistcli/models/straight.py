@@ -37,7 +37,10 @@ _OWN = {
     "__init__", "__doc__", "__module__", "__annotations__", "__dict__", "__weakref__", "forward",
     "training", "__constants__", "__static_attributes__", "__firstlineno__", "extra_repr",
 }  # fmt: skip
-_RESERVED = {*vars(nn.Module), *vars(object), "__getattribute__", "__get__", "__class__"} - _OWN
+_COPY = "__deepcopy__"  # a trace is one of a copy
+_RESERVED = {
+    *vars(nn.Module), *vars(object), "__getattribute__", "__get__", "__class__", _COPY,
+} - _OWN  # fmt: skip
 _HELD = ("_modules", "_parameters", "_buffers")
 
 
@@ -46,7 +49,8 @@ def why_not(model: nn.Module) -> str | None:
     for name, module in model.named_modules():
         kind = type(module)
         what = f"{name or 'the network'} ({kind.__name__})"
-        if any(callable(inspect.getattr_static(kind, key, None)) for key in vars(module)):
+        own = vars(module)
+        if _COPY in own or any(callable(inspect.getattr_static(kind, key, None)) for key in own):
             return f"{what} has a forward or another method of its own"
         if module._compiled_call_impl is not None:
             return f"{what} is compiled already"
