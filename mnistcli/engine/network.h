@@ -215,22 +215,24 @@ class Network {
       const V* row = scratch.row.data();
       compute_row(y, scratch.row.data());
       for (int64_t c = 0; c < out.channels; c++) {
-        V first{}, second{}, mean = V{} + out.mean[c];
-        V bias = V{} + (stage.bias < 0 ? 0 : parameters[stage.bias].data[c]);
+        const V bias = V{} + (stage.bias < 0 ? 0 : parameters[stage.bias].data[c]);
         Stored* to = out.values + out.at(g, c, y, 0);
-        if (!measures) {
-          for (int64_t x = 0; x < out.width; x++) to[x] = stored(*row++ + bias);
-          continue;
-        }
-        for (int64_t x = 0; x < out.width; x++) {
-          to[x] = stored(*row++ + bias);
-          V apart = (load(to[x]) - mean) * lanes;
-          first += apart, second += apart * apart;
-        }
-        moments.add(c, first, second);
+        for (int64_t x = 0; x < out.width; x++) to[x] = stored(*row++ + bias);
+        if (measures) measure_row(out, c, to, lanes, moments);
       }
       moments.end_row();
     }
+  }
+
+  // Add up a stored row's distances from the channel's mean, and their squares.
+  static void measure_row(const Map& map, int64_t c, const Stored* row, V lanes, Sums& moments) {
+    const V mean = V{} + map.mean[c];
+    V first{}, second{};
+    for (int64_t x = 0; x < map.width; x++) {
+      V apart = (load(row[x]) - mean) * lanes;
+      first += apart, second += apart * apart;
+    }
+    moments.add(c, first, second);
   }
 
   // One row of all output channels, [channels, width].
@@ -371,16 +373,8 @@ class Network {
       const V lanes = present(g);
       Sums sought = sums(0, g, map.channels, true, scratch);
       for (int64_t y = 0; y < map.height; y++) {
-        for (int64_t c = 0; c < map.channels; c++) {
-          const Stored* value = map.values + map.at(g, c, y, 0);
-          const V mean = V{} + map.mean[c];
-          V first{}, second{};
-          for (int64_t x = 0; x < map.width; x++) {
-            V apart = (load(value[x]) - mean) * lanes;
-            first += apart, second += apart * apart;
-          }
-          sought.add(c, first, second);
-        }
+        for (int64_t c = 0; c < map.channels; c++)
+          measure_row(map, c, map.values + map.at(g, c, y, 0), lanes, sought);
         sought.end_row();
       }
     });
