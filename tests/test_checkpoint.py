@@ -99,6 +99,14 @@ def test_weights_must_pair_exactly() -> None:
             checkpoint.load_weights(model, weights, where="here")
 
 
+def test_a_value_that_is_not_a_number_is_no_other_value() -> None:
+    model = network("v1")
+    assert (
+        checkpoint.mismatch(model, {k: v * torch.nan for k, v in model.state_dict().items()})
+        is None
+    )
+
+
 def test_a_tensor_of_several_names_has_one_value() -> None:
     model = network("v9", stages="4-4 4-4 4-4", shared=True)
     weights = {name: value.clone() for name, value in model.state_dict().items()}

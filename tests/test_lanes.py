@@ -140,7 +140,7 @@ def test_a_layer_in_two_places_gets_the_sum_of_its_gradients() -> None:
     assert_alike(net, pictures(19))
 
 
-def test_a_weight_changed_before_the_way_back_is_an_error_as_in_torch() -> None:
+def test_a_weight_changed_before_the_backward_pass_is_an_error_as_in_torch() -> None:
     net = specialised(settled(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)))
     loss = net(pictures(3)).sum()
     with torch.no_grad():

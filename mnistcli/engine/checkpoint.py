@@ -134,7 +134,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, where: str) ->
     """Copy weights into a network; every key, shape and type must agree.
 
     Raises:
-        ArtifactError: naming the first key that is missing, extra or of another shape.
+        ArtifactError: naming the first key that is missing, extra, of another shape or type, or
+            unequal to another key of the same tensor.
     """
     if (problem := mismatch(model, weights)) is not None:
         raise ArtifactError(f"checkpoint is for another network: it {problem}", where=where)
@@ -142,7 +143,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, where: str) ->
 
 
 def mismatch(model: nn.Module, weights: dict[str, Tensor]) -> str | None:
-    """Return in words where weights first differ from what a network holds, or None."""
+    """Return in words why weights do not fit a network, or None."""
     expected = model.state_dict()
     for key in [*expected, *weights]:
         if key not in weights:
@@ -155,10 +156,16 @@ def mismatch(model: nn.Module, weights: dict[str, Tensor]) -> str | None:
             return f"has {key!r} of shape {shapes[0]}, the network's is {shapes[1]}"
         if found.dtype != wanted.dtype:
             return f"has {key!r} in {found.dtype}, the network's is in {wanted.dtype}"
-    first: dict[tuple[Any, ...], str] = {}
-    for key, wanted in expected.items():
-        other = first.setdefault((wanted.data_ptr(), wanted.shape, wanted.stride()), key)
-        if wanted.numel() and not torch.equal(weights[key], weights[other]):
+    return _parted(expected, weights)
+
+
+def _parted(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> str | None:
+    """Return in words where weights differ that are one tensor in the network, or None."""
+    names: dict[tuple[Any, ...], str] = {}
+    for key, tensor in expected.items():
+        place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        other = names.setdefault(place, key)
+        if other != key and not torch.equal(weights[key], weights[other]):
             return f"has other values for {key!r} than for {other!r}, one tensor in the network"
     return None
 

@@ -33,7 +33,7 @@ def why_not(model: nn.Module, *, training: bool = True) -> str | None:
     if strange := next((name for name in read.tensors if not _is_plain(tensors[name])), None):
         return f"the kernels don't do {strange} as it lies in memory"
     if strange := _overlaid(read, tensors):
-        return f"the kernels don't do {strange} in memory that another tensor has too"
+        return f"the kernels don't do {strange} in a storage that another tensor uses too"
     return straight.why_not(model)
 
 
@@ -52,7 +52,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _overlaid(read: Program, tensors: dict[str, Tensor]) -> str | None:
-    """Return a normalisation's tensor in whose memory another use reads or writes, or None.
+    """Return a normalisation's tensor whose storage, perhaps another part of it, others use too.
 
     The kernels don't keep torch's order between a batch's statistics and other stages.
     """
@@ -179,11 +179,11 @@ class _Bound:
         uses = [torch.empty_like(t) if isinstance(t, nn.Parameter) else None for t in self._tensors]
         addresses = [None if use is None else use.data_ptr() for use in uses]
         self.call("lanes_backward", _addresses(addresses), gradient)
-        sums: dict[int, Tensor] = {}
-        for key, use in zip(map(id, self._tensors), uses, strict=True):
+        sums: dict[Tensor, Tensor] = {}
+        for tensor, use in zip(self._tensors, uses, strict=True):
             if use is not None:
-                sums[key] = sums[key].add_(use) if key in sums else use
-        return [*sums.values()]
+                sums[tensor] = sums[tensor].add_(use) if tensor in sums else use
+        return [sums[tensor] for tensor in self.trained]
 
     def fits(self, model: nn.Module, images: Tensor) -> bool:
         """Return whether torch would do with these pictures what the kernels do."""

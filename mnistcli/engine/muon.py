@@ -70,9 +70,10 @@ def _zero_where(bad: Tensor, tensors: list[Tensor]) -> list[Tensor]:
 def hidden_convolutions(model: nn.Module) -> set[Tensor]:
     """Return the trained weights of dense convolutions but the first and a last that classifies.
 
-    A layer in several places counts in each of them. Left out are transposed convolutions, whose
-    weights are [in, out, …], and weights that are computed from others (parametrised, pruned): none
-    is a matrix [out, rest] that is trained.
+    The order is that of registration; a layer of several names is left out if one of them is the
+    first or the last. Left out too are transposed convolutions, whose weights are [in, out, …], and
+    weights that are computed from others (parametrised, pruned): none is a matrix [out, rest] that
+    is trained.
     """
     every = (module for _, module in model.named_modules(remove_duplicate=False))
     layers = [m for m in every if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)]

@@ -224,7 +224,7 @@ class Network {
     }
   }
 
-  // Add up a stored row's distances from the channel's mean, and their squares.
+  // Add a stored row's differences from `map.mean`, and their squares, to the channel's moments.
   static void measure_row(const Map& map, int64_t c, const Stored* row, V lanes, Sums& moments) {
     const V mean = V{} + map.mean[c];
     V first{}, second{};

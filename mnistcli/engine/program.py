@@ -77,7 +77,7 @@ def _write(
 
 
 def _check_held(program: Program, model: nn.Module) -> None:
-    """Raise where what the kernels train is no parameter, or what they keep no buffer."""
+    """Raise where a trained tensor is no parameter, a kept one no buffer, or one has two owners."""
     norms = [one.norm for one in program.maps if one.norm]
     alone = [name for norm in norms for name in norm]
     if any(program.tensors.count(name) > 1 for name in alone):

@@ -7,7 +7,7 @@ from torch import nn
 from mnistcli.models.layers import normalised, unit
 
 
-def build(stages: str, activation: str, shared: bool = False) -> nn.Module:
+def build(stages: str, activation: str, *, shared: bool = False) -> nn.Module:
     """Return [N, 1, 28, 28] → logits [N, 10], from each convolution's output channels.
 
     `stages` are three, parted by spaces, and work at 28×28, 14×14 and 7×7, with max-pooling between
@@ -17,8 +17,8 @@ def build(stages: str, activation: str, shared: bool = False) -> nn.Module:
     pooling is learned in two steps, a depthwise 3×3 of stride 2 and one over the 4×4 places left:
     25 parameters a channel, where one over all 49 has 49. `activation` is relu or hardswish.
 
-    `shared`: the separable convolutions that keep their number of channels are one and the same,
-    each place with a normalisation of its own. The pooling's first step is done twice, with the
+    `shared`: all separable convolutions with the same number of input and output channels use one
+    set of weights; each has its own normalisation. The pooling's first step is done twice, with the
     same weights, and leaves 2×2 places: 13 parameters a channel.
 
     Raises:
@@ -28,7 +28,7 @@ def build(stages: str, activation: str, shared: bool = False) -> nn.Module:
     if len(parts) != 3:
         raise ValueError(f"stages={stages!r}: three, such as '6-10 12-12 14-14'")
     layers: list[nn.Module] = []
-    kept: dict[int, list[nn.Module]] = {}  # of each number of channels
+    pairs: dict[int, list[nn.Module]] = {}  # the shared one, by its number of channels
     channels = 1
     for index, part in enumerate(parts):
         if index:
@@ -39,7 +39,7 @@ def build(stages: str, activation: str, shared: bool = False) -> nn.Module:
             else:
                 pair = [_depthwise(channels), nn.Conv2d(channels, outputs, 1, bias=False)]
                 if shared and outputs == channels:
-                    pair = kept.setdefault(channels, pair)
+                    pair = pairs.setdefault(channels, pair)
                 layers += [*pair, *normalised(outputs, activation)]
             channels = outputs
     halving, side = [_depthwise(channels, stride=2)], 4

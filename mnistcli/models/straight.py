@@ -37,7 +37,7 @@ _OWN = {
     "__init__", "__doc__", "__module__", "__annotations__", "__dict__", "__weakref__", "forward",
     "training", "__constants__", "__static_attributes__", "__firstlineno__", "extra_repr",
 }  # fmt: skip
-_COPY = "__deepcopy__"  # a trace is one of a copy
+_COPY = "__deepcopy__"  # the network is traced on a deep copy
 _RESERVED = {
     *vars(nn.Module), *vars(object), "__getattribute__", "__get__", "__class__", _COPY,
 } - _OWN  # fmt: skip
