@@ -57,8 +57,7 @@ def _overlaid(read: Program, tensors: dict[str, Tensor]) -> str | None:
     The kernels don't keep torch's order between a batch's statistics and other stages.
     """
     places = [tensors[name].untyped_storage().data_ptr() for name in read.tensors]
-    norms = [name for one in read.maps if one.norm for name in one.norm]
-    pairs = zip(norms, places, strict=False)  # normalisations are the first in `read.tensors`
+    pairs = zip(read.norm_tensors, places, strict=False)
     return next((name for name, place in pairs if places.count(place) > 1), None)
 
 

@@ -79,8 +79,7 @@ def _write(
 def _check_held(program: Program, model: nn.Module) -> None:
     """Raise where a trained tensor is no parameter, a kept one no buffer, or one has two owners."""
     norms = [one.norm for one in program.maps if one.norm]
-    alone = [name for norm in norms for name in norm]
-    if any(program.tensors.count(name) > 1 for name in alone):
+    if any(program.tensors.count(name) > 1 for name in program.norm_tensors):
         raise Unknown("a normalisation's tensors that are used twice")
     buffers = {name for norm in norms for name in norm[2:]} | {*program.counters}
     parameters = {*program.tensors} - buffers

@@ -64,10 +64,16 @@ class Program:
     matrices: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
+    def norm_tensors(self) -> list[str]:
+        """The names of what normalisations read; `tensors` starts with them."""
+        return [name for one in self.maps if one.norm for name in one.norm]
+
+    @property
     def tensors(self) -> list[str]:
         """The parameters and buffers that normalisations, then stages read, once for each use."""
-        names = [name for one in self.maps if one.norm for name in one.norm]
-        return names + [name for one in self.stages for name in (one.weight, one.bias) if name]
+        return self.norm_tensors + [
+            name for one in self.stages for name in (one.weight, one.bias) if name
+        ]
 
 
 class Call:
@@ -137,7 +143,7 @@ def require(condition: bool) -> None:
 
 def encode(read: Program, tensors: dict[str, Tensor]) -> tuple[list[int], list[float]]:
     """Return a program as `lanes_create` reads it."""
-    places = itertools.count()
+    places = itertools.count()  # in `read.tensors`
     words, numbers = [len(read.maps), len(read.stages), len(read.tensors)], []
     for m in read.maps:
         norm = [next(places) for _ in m.norm or ()]
