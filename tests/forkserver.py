@@ -6,15 +6,21 @@ own signals, own exit, killed by its own number.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import gc
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import typer.main
 
 
 class Child:
@@ -151,6 +157,15 @@ def become(request: dict[str, Any]) -> None:
         getattr(import_module("sabotage"), name)(*arguments)
 
 
+def leave(code: int) -> None:
+    """End as Python does, but for taking its modules apart: 0.5 s, as a fork copies pages."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def warm_up() -> None:
     """Do once what every training would do for itself."""
     ours = ("cli.app", "cli.sink", "engine.machine", "runs.single", "runs.trained", "view.plain")
@@ -163,6 +178,9 @@ def warm_up() -> None:
         recipe.packaged(name)
     for name in ("v1", "v3"):  # at the first, torch lists the names of all its functions
         identity.identity(registry.build(registry.MODELS[name], recipe.model_args(name)))
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(import_module("mnistcli.cli.app").app)
+    gc.freeze()  # or a child's first collection copies the pages of all that is there
 
 
 if __name__ == "__main__":
@@ -170,4 +188,7 @@ if __name__ == "__main__":
     serve()
     from mnistcli.__main__ import main
 
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        leave(int(str(end.code)))
