@@ -19,8 +19,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from conftest import spawn, weights_of, write_idx
+from conftest import spawn, write_idx
 from forkserver import Server
+from interrupted import weights_of
 
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import HERE, network
-from test_train import go, weights_hash
+from engine_run import go, weights_hash
 
 from mnistcli.data import mnist
 from mnistcli.engine import machine, runtime

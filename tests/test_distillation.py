@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Cli, document, weights_of
+from conftest import Cli, document
 from forkserver import Server
+from interrupted import weights_of
 
 from mnistcli.data.mnist import FILES
 from mnistcli.engine import checkpoint

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Cli, Runs, document
+from conftest import Cli, document
+from interrupted import Runs
 
 from mnistcli.data import mnist
 from mnistcli.recipe import load

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli, Runs, weights_of
+from conftest import Cli
+from interrupted import Runs, weights_of
 
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, contents

@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Runs, document, spawn
+from conftest import document, spawn
 from forkserver import Child
+from interrupted import Runs
 
 from mnistcli.engine import checkpoint
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from conftest import Runs
+from interrupted import Runs
 from sabotage import STEPS, watch_writes
 
 from mnistcli.engine import checkpoint

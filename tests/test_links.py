@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import Cli, Runs, weights_of
+from conftest import Cli
+from interrupted import Runs, weights_of
 
 from mnistcli.engine import checkpoint
 from mnistcli.errors import EnvironmentFault, UsageError

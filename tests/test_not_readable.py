@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Runs
 from forkserver import Child
+from interrupted import Runs
 
 UNREADABLE = ("without_override",)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli, Runs
+from conftest import Cli
+from interrupted import Runs
 
 from mnistcli.results import runlog, sessions
 

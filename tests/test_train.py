@@ -12,6 +12,7 @@ import numpy
 import pytest
 import torch
 from conftest import network
+from engine_run import HASHES, go, weights_hash
 
 from mnistcli.data import mnist
 from mnistcli.engine import checkpoint, runtime, state
@@ -19,58 +20,12 @@ from mnistcli.engine.run import Run
 from mnistcli.engine.runtime import Request, Runtime
 from mnistcli.engine.train import train
 from mnistcli.errors import DivergedError, Interrupted
-from mnistcli.events import BatchFinished, EpochFinished, Event, RunFinished
+from mnistcli.events import BatchFinished, EpochFinished, RunFinished
 from mnistcli.models.registry import MODELS
 from mnistcli.recipe import Recipe, load
 from mnistcli.results.goal import Limits
 from mnistcli.runs import plan as plans
 from mnistcli.runs.plan import Plan
-
-HASHES = dict.fromkeys(mnist.FILES, "0" * 64)
-
-
-class Stopper:
-    """Ask to stop in the middle of the epoch after so many."""
-
-    def __init__(self, epochs: int | None) -> None:
-        self.epochs = epochs
-        self.signum: int | None = None
-
-    def see(self, event: Event) -> None:
-        if isinstance(event, BatchFinished) and event.epoch - 1 == self.epochs:
-            self.signum = 15
-
-    def __call__(self) -> int | None:
-        return self.signum
-
-
-def go(
-    folder: Path,
-    part: mnist.Labelled,
-    recipe: Recipe,
-    *,
-    chosen: Runtime | None = None,
-    stop_after: int | None = None,
-    resume: bool = False,
-) -> tuple[state.TrainState, list[Event]]:
-    """Train in `folder`, optionally stopping after some epochs or resuming."""
-    folder.mkdir(exist_ok=True)
-    chosen = chosen or runtime.decide(Request(device="cpu", threads=1))
-    current = state.create(MODELS[recipe.model], recipe, chosen)
-    if resume:
-        state.restore(current, checkpoint.read(folder / "last.pt"), where="last.pt")
-    stopper, events = Stopper(stop_after), list[Event]()
-
-    def emit(event: Event) -> None:
-        events.append(event)
-        stopper.see(event)
-
-    train(Run(recipe, chosen, part, part, HASHES, folder, emit, stopper), current)
-    return current, events
-
-
-def weights_hash(current: state.TrainState) -> str:
-    return checkpoint.weights_hash(current.evaluated.state_dict())
 
 
 @pytest.fixture

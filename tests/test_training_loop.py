@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Cli, weights_of
+from conftest import Cli
+from interrupted import weights_of
 from training_loop import trained
 
 from mnistcli.data import mnist
