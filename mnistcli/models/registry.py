@@ -85,6 +85,10 @@ MODELS = {
             design="v7, narrower",
         ),
         ModelEntry(
+            "v10", "mnistcli.models.separable:build", parameters=4_724, mult_adds=577_394,
+            design="v8, narrower",
+        ),
+        ModelEntry(
             "teacher", "mnistcli.models.teacher:build",
             parameters=119_866, mult_adds=9_149_098, teaches=True,
             design="a wider network for the others to learn from",

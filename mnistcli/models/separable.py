@@ -1,4 +1,4 @@
-"""v7, v8 and v9: depthwise-separable convolutions, in three sizes."""
+"""v7 to v10: depthwise-separable convolutions, in four sizes."""
 
 from __future__ import annotations
 
