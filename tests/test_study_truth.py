@@ -1,4 +1,4 @@
-"""Simulated truth: what a study says is held against what is so, over a thousand studies."""
+"""Simulated truth: what a study says is held against what is so, over 400 studies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnistcli.study.schema import Study
 from mnistcli.study.stages import Step, chance, schedule, seeds_for
 
 SD, TOTAL = 0.0005, 10_000
-STUDIES = 1000
+STUDIES = 400
 Truth = dict[str, float]
 
 
@@ -84,8 +84,8 @@ def test_a_true_difference_is_found_at_the_planned_seeds(challengers: int) -> No
     found = sum(simulate(steps, truth, rng)["winner"] == "a" for _ in range(STUDIES))
     planned = chance(steps, 0.0005, SD, pairs=True)
     assert 0.8 <= planned < 0.85
-    assert found / STUDIES == pytest.approx(planned, abs=0.035)  # 2.7 sd of the simulation
-    assert found >= 0.8 * STUDIES - 2.7 * 12.6
+    assert found / STUDIES == pytest.approx(planned, abs=0.054)  # 2.7 sd of the simulation
+    assert found >= 0.8 * STUDIES - 2.7 * 8
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_halving_keeps_the_best_arm_as_often_as_the_plan_says() -> None:
         expected *= chances.keeps(
             0.0005, SD, len(step.seeds), challengers=step.entering, keep=step.keep
         )
-        assert kept[number + 1] / STUDIES == pytest.approx(expected, abs=0.04)
+        assert kept[number + 1] / STUDIES == pytest.approx(expected, abs=0.06)
 
 
 @pytest.mark.parametrize(("arms", "points"), [(5, 0.035), (10, 0.047), (60, 0.071)])
