@@ -58,8 +58,11 @@ def test_the_learned_pooling_weighs_each_place_of_each_channel() -> None:
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("v4", 8_000), ("v5", 5_000), ("v6", 2_000), ("v7", 2_000), ("v8", 8_000), ("v9", 1_000), ("v10", 4_898)],
-)
+    [
+        ("v4", 8_000), ("v5", 5_000), ("v6", 2_000), ("v7", 2_000), ("v8", 8_000), ("v9", 1_000),
+        ("v10", 4_898),
+    ],
+)  # fmt: skip
 def test_the_new_networks_stay_below_their_budgets(name: str, most: int) -> None:
     entry, v3 = MODELS[name], MODELS["v3"]
     assert entry.parameters is not None
