@@ -84,9 +84,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker a core, up to eight; on a single core the tests run in turn."""
+    """One worker more than cores, as each waits for processes; on one core, none."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, 8) if cores != 1 else 0
+    return min((cores or 1) + 1, 8) if cores != 1 else 0
 
 
 def network(name: str, **changes: Any) -> torch.nn.Module:
