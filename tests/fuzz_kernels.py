@@ -222,8 +222,7 @@ def overrun() -> None:
     lanes.specialise(net, torch.float32, 1)
     bound = net.forward._bound  # type: ignore[union-attr]
     bound.call("lanes_forward", bound._data, torch.zeros(1, 1, 28, 28), ctypes.c_int64(16),
-               ctypes.c_bool(True), ctypes.c_bool(False), ctypes.c_int(1),
-               torch.zeros(16, 10))  # fmt: skip
+               ctypes.c_bool(True), ctypes.c_int(1), torch.zeros(16, 10))  # fmt: skip
 
 
 if __name__ == "__main__":

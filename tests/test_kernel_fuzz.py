@@ -81,7 +81,7 @@ int main() {{
   for (size_t i = 0; i < images.size(); i++) images[i] = float(i % 91) / 91;
   for (int threads : {{1, 2, 3, 4, 2, 4}}) {{
     Network* network = lanes_create(words, numbers);
-    bool good = lanes_forward(network, at.data(), images.data(), 100, true, false, threads,
+    bool good = lanes_forward(network, at.data(), images.data(), 100, true, threads,
                               logits.data());
     good = good && lanes_backward(network, to.data(), logits.data());
     std::vector<float> found = logits;

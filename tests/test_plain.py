@@ -216,6 +216,19 @@ def test_weights_that_are_loaded_or_trained_in_place_are_the_ones_used(calls: li
     assert calls == ["lanes_forward", "lanes_backward", "lanes_forward"]
 
 
+@torch.no_grad()
+def test_weights_changed_unseen_between_two_evaluations_are_the_ones_used(calls: list[str]) -> None:
+    """`data` moves no version of a tensor."""
+    plain = small().eval()
+    special = specialised(plain)
+    special(pictures(4))
+    for net in (special, plain):
+        for parameter in net.parameters():
+            parameter.data.mul_(1.5)
+    torch.testing.assert_close(special(pictures(4)), plain(pictures(4)))
+    assert calls == ["lanes_forward"] * 2
+
+
 def test_a_single_value_a_channel_is_torchs_to_refuse(calls: list[str]) -> None:
     net = nn.Sequential(
         nn.Conv2d(1, 10, 28), nn.BatchNorm2d(10), nn.Conv2d(10, 10, 1), nn.Flatten()

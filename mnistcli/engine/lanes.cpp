@@ -46,9 +46,9 @@ void lanes_destroy(Network* network) { delete network; }
 
 // Both return whether there was memory enough.
 bool lanes_forward(Network* network, float* const* data, const float* images, int64_t pictures,
-                   bool training, bool same, int threads, float* logits) try {
+                   bool training, int threads, float* logits) try {
   for (Parameter& parameter : network->parameters) parameter.data = *data++;
-  network->forward(images, pictures, training, same, threads, logits);
+  network->forward(images, pictures, training, threads, logits);
   return true;
 } catch (const std::bad_alloc&) {
   return false;

@@ -143,7 +143,6 @@ class _Bound:
         self._tensors = [tensors[name] for name in read.tensors]
         self.trained = [*dict.fromkeys(t for t in self._tensors if isinstance(t, nn.Parameter))]
         self.counters = [tensors[name] for name in read.counters]
-        self._versions: list[int] = []  # of the tensors, when the kernels last read them
         self._data = _addresses([tensor.data_ptr() for tensor in self._tensors])
         self._least = 1 + any(one.norm and one.height * one.width == 1 for one in read.maps)
         # Held, so that nothing else gets their ids.
@@ -162,12 +161,8 @@ class _Bound:
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of contiguous pictures."""
         logits = images.new_empty(len(images), self._classes)
-        versions = [tensor._version for tensor in self._tensors]
-        same = not self.training and versions == self._versions
         self.call("lanes_forward", self._data, images, ctypes.c_int64(len(images)),
-                  ctypes.c_bool(self.training), ctypes.c_bool(same), ctypes.c_int(self._threads),
-                  logits)  # fmt: skip
-        self._versions = versions  # of a pass that went through: its weights are packed
+                  ctypes.c_bool(self.training), ctypes.c_int(self._threads), logits)  # fmt: skip
         return logits
 
     def backward(self, gradient: Tensor) -> list[Tensor]:

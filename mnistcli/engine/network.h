@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "convolution.h"
@@ -25,13 +26,11 @@ class Network {
   std::vector<Stage> stages;
   std::vector<Parameter> parameters;
 
-  // `same`: the weights are those of the pass before.
-  void forward(const float* images, int64_t pictures, bool training, bool same, int used,
-               float* logits) {
+  void forward(const float* images, int64_t pictures, bool training, int used, float* logits) {
     count = pictures, groups = (count + LANES - 1) / LANES, threads = used;
     reserve(training);
     packed.resize(stages.size() + 1);
-    training ? train(images, logits) : read(images, same, logits);
+    training ? train(images, logits) : read(images, logits);
   }
 
   void backward(const float* gradient) {
@@ -66,10 +65,10 @@ class Network {
   }
 
   // Group by group: its maps stay in the cache, one set of them a thread.
-  void read(const float* images, bool same, float* logits) {
+  void read(const float* images, float* logits) {
     measures = false;
     for (const Stage& stage : stages) {
-      if (convolves(stage) && !same) pack(stage, false);
+      if (convolves(stage)) pack_changed(stage);
       if (Map& out = maps[stage.output]; out.norm >= 0) use_running(out, norm(out));
     }
     each_group([&](int64_t g, Scratch& scratch) {
@@ -337,11 +336,22 @@ class Network {
     return maps[stage.output].channels * inputs * stage.kernel * stage.kernel;
   }
 
+  // Evaluation reads many batches with the same weights: to compare them costs less than to pack.
+  void pack_changed(const Stage& stage) {
+    const float* now = parameters[stage.weight].data;
+    const int64_t total = weights_of(stage);
+    std::vector<float>& source = weights(stage).source;
+    if (!source.empty() && !std::memcmp(source.data(), now, total * sizeof *now)) return;
+    pack(stage, false);
+    source.assign(now, now + total);
+  }
+
   // Pack a stage's weights for the pass forward or `back`.
   void pack(const Stage& stage, bool back) {
     const Map &in = maps[stage.input], &out = maps[stage.output];
     const Weights from(parameters[stage.weight], stage, in, out, back);
     Packed& to = back ? packed.back() : weights(stage);
+    to.source.clear();
 #if defined(HALVES)
     if (tiled(stage) && !(back && stage.stride > 1)) {
       const tiles::Cut cut(from.inputs, from.outputs, stage.kernel);

@@ -10,9 +10,9 @@
 
 namespace {
 
-// Single, or as pairs of bf16.
+// Single, or as pairs of bf16; and in evaluation what they were packed from.
 struct Packed {
-  std::vector<float> singles;
+  std::vector<float> singles, source;
   std::vector<uint32_t> pairs;
 };
 
