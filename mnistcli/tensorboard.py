@@ -23,11 +23,11 @@ def sink() -> Emit:
     """Return a sink that writes event files into RUN/tensorboard.
 
     Raises:
-        EnvironmentFault: the extra is not installed.
+        EnvironmentFault: TensorBoard is not installed.
     """
     if find_spec("tensorboard") is None:
-        hint = "pip install 'mnistcli[tensorboard]'"
-        raise EnvironmentFault("--log tensorboard: tensorboard is not installed", hint=hint)
+        what = "--log tensorboard: tensorboard is not installed"
+        raise EnvironmentFault(what, hint="pip install tensorboard")
     writers: dict[str, SummaryWriter] = {}
 
     def emit(event: Event) -> None:

@@ -100,14 +100,14 @@ def test_an_unknown_layer_is_a_sentence(cli: Cli, small_data: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_onnx_names_the_extra_that_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_names_the_packages_that_are_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     found = util.find_spec
     from mnistcli.export import programs
 
     monkeypatch.setattr(programs, "find_spec", lambda name: None if "onnx" in name else found(name))
     done = cli("export", "v6", "--to", "onnx")
     assert done.returncode == 5
-    assert "pip install 'mnistcli[export]'" in done.stderr
+    assert "pip install onnx onnxscript onnxruntime" in done.stderr
     assert "Traceback" not in done.stderr
 
 

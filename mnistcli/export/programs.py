@@ -66,7 +66,7 @@ def check_packages() -> None:
     """Raise EnvironmentFault unless what writes and runs ONNX is installed."""
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         what = f"--to onnx needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'}"
-        raise EnvironmentFault(f"{what} not installed", hint="pip install 'mnistcli[export]'")
+        raise EnvironmentFault(f"{what} not installed", hint=f"pip install {' '.join(missing)}")
 
 
 def about(trained: Trained, *, raw_input: bool) -> dict[str, str]:

@@ -41,7 +41,7 @@ def _optuna() -> Any:
         import optuna
     except ImportError as error:
         raise EnvironmentFault(
-            "search: needs Optuna, which is not installed", hint="pip install 'mnistcli[search]'"
+            "search: needs Optuna, which is not installed", hint="pip install optuna"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
