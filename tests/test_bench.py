@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import Cli, document
 
-from mnistcli.bench import competent, cores, pil, rivals
+from mnistcli.bench import competent, cores, rivals
 from mnistcli.bench import measure as measure_module
 from mnistcli.bench.growth import growth, repeated
 from mnistcli.bench.measure import Bench, measure
@@ -98,6 +98,8 @@ def test_growth_trains_as_many_pictures_as_it_says(dataset: mnist.Dataset) -> No
 
 @pytest.mark.slow
 def test_the_users_pipeline_yields_its_batches_and_trains(dataset: mnist.Dataset) -> None:
+    from mnistcli.bench import pil  # torchvision takes two seconds
+
     part = mnist.Labelled(dataset.train.images[:640], dataset.train.labels[:640])
     images, labels = next(pil.batches(part, 32, workers=0))
     assert (images.shape, images.dtype, labels.shape) == ((32, 1, 28, 28), torch.float32, (32,))
@@ -204,6 +206,8 @@ def test_runs_are_counted_in_whole_commands(
 def test_the_pipeline_gets_no_more_workers_than_cores(
     small: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mnistcli.bench import pil
+
     usable = os.sched_getaffinity(0)
     os.sched_setaffinity(0, [min(usable)])
     monkeypatch.setattr(pil, "images_per_second", lambda *_, workers, **__: workers)

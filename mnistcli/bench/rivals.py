@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Literal
 
-from mnistcli.bench import competent, pil
+from mnistcli.bench import competent
 from mnistcli.bench.measure import Bench, Rival
 from mnistcli.engine import ranks, threads
 from mnistcli.engine.runtime import fastest_kernels, wait_for_device
@@ -26,6 +26,8 @@ def prepare(bench: Bench, *, name: Versus, compile: bool) -> Rival:
 
 
 def _baseline(bench: Bench) -> Rival:
+    from mnistcli.bench import pil  # torchvision, a second
+
     def speed(steps: int, workers: int) -> float:
         with threads.all_of(bench.runtime):
             return pil.images_per_second(
