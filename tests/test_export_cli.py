@@ -100,7 +100,9 @@ def test_an_unknown_layer_is_a_sentence(cli: Cli, small_data: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_onnx_names_the_packages_that_are_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_names_the_packages_that_are_missing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = util.find_spec
     from mnistcli.export import programs
 

@@ -214,7 +214,7 @@ Threads = Annotated[
     typer.Option(
         min=1,
         max=1024,
-        help="CPU threads per process. Where no compiled kernels are used, the exact result depends "
+        help="CPU threads per process. Where no compiled kernels are used the exact result depends "
         "on them: to repeat it, give the same number.",
         show_default="one per core that is free at the start, divided among the processes",
         rich_help_panel=_MACHINE,
