@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import json
 import os
 import shlex
@@ -20,9 +19,9 @@ from typing import Any
 # Small trainings gain nothing from a second thread, and beside a busy process they stand still.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import once
 import pytest
 import torch
-import typer.main
 from forkserver import Server
 from interrupted import Runs
 
@@ -40,8 +39,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # and nohup ignores SIGHUP
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Typer builds all commands again for each line: 60 ms of a cheap one's 70.
-typer.main.get_command = functools.cache(typer.main.get_command)
+once.remember()
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 HERE = Path(__file__).parent

@@ -7,7 +7,6 @@ own signals, own exit, killed by its own number.
 from __future__ import annotations
 
 import atexit
-import functools
 import gc
 import json
 import os
@@ -171,15 +170,18 @@ def warm_up() -> None:
     ours = ("cli.app", "cli.sink", "engine.machine", "runs.single", "runs.trained", "view.plain")
     for module in (*(f"mnistcli.{name}" for name in ours), "torchinfo"):
         import_module(module)
+    import once
+
     from mnistcli import recipe
-    from mnistcli.models import identity, registry
+    from mnistcli.models.registry import MODELS
+    from mnistcli.runs import outcome
 
     for name in recipe.names():
         recipe.packaged(name)
-    for name in ("v1", "v3"):  # at the first, torch lists the names of all its functions
-        identity.identity(registry.build(registry.MODELS[name], recipe.model_args(name)))
-    typer.main.get_command = functools.cache(typer.main.get_command)
+    once.remember()
     typer.main.get_command(import_module("mnistcli.cli.app").app)
+    for name in ("v1", "v3"):  # at the first, torch lists the names of all its functions
+        outcome.audit(MODELS[name], recipe.model_args(name))
     gc.freeze()  # or a child's first collection copies the pages of all that is there
 
 
