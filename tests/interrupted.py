@@ -1,4 +1,4 @@
-"""A run of three short epochs that a fault stops, and that goes on to the bits of a whole one."""
+"""A short run that a fault stops; resumed, it ends with the weights of an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process of the tests does once, and a command line of a user's each time."""
+"""What a test process does once, but a real command line does each time."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_growth_trains_as_many_pictures_as_it_says(dataset: mnist.Dataset) -> No
 
 @pytest.mark.slow
 def test_the_users_pipeline_yields_its_batches_and_trains(dataset: mnist.Dataset) -> None:
-    from mnistcli.bench import pil  # torchvision takes two seconds
+    from mnistcli.bench import pil
 
     part = mnist.Labelled(dataset.train.images[:640], dataset.train.labels[:640])
     images, labels = next(pil.batches(part, 32, workers=0))
@@ -203,6 +203,7 @@ def test_runs_are_counted_in_whole_commands(
         cores.runs_per_hour(words, 2, epochs=1)
 
 
+@pytest.mark.slow
 def test_the_pipeline_gets_no_more_workers_than_cores(
     small: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""`mnistcli train` on a terminal; signals and closed pipes are in test_faults_signals.py."""
+"""`mnistcli train` on a terminal, and its exit; for signals and pipes test_faults_signals.py."""
 
 from __future__ import annotations
 
@@ -35,3 +35,16 @@ def test_a_terminal_gets_a_table_and_a_bar(small_data: Path, tmp_path: Path) -> 
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
     assert re.search(r"[\r\n] +2/2 .*%", plain)
     assert "epoch=" not in plain
+
+
+@pytest.mark.processes
+@pytest.mark.usefixtures("kernels")
+def test_a_compiled_run_leaves_python_in_silence(tiny_data: Path, tmp_path: Path) -> None:
+    line = ["train", "--recipe", "plain/v3", "--epochs", "1", "--batch-size", "32", "--no-plots"]
+    process = spawn(
+        *line, "--compile", "on", "--threads", "2", "--data-dir", str(tiny_data), "-q",
+        "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    out, errors = process.communicate()
+    assert (process.returncode, errors) == (0, ""), errors
+    assert out.startswith("result ")

@@ -168,7 +168,7 @@ def test_the_layout_of_the_weights_changes_no_bit(layout: torch.memory_format) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["v3", "v6"])
+@pytest.mark.parametrize("name", ["v3", "v6", "v8"])
 def test_bits_do_not_depend_on_the_number_of_threads(name: str) -> None:
     torch.manual_seed(0)
     net = network(name, **({"dropout": 0.0} if name == "v3" else {}))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 from twins import needs_compiler, pictures, specialised, step
 
-from mnistcli.engine import lanes
+from mnistcli.engine import lanes, machine
 
 pytestmark = needs_compiler
 Disturb = Callable[[Any], Any]
@@ -217,15 +217,21 @@ def test_weights_that_are_loaded_or_trained_in_place_are_the_ones_used(calls: li
 
 
 @torch.no_grad()
-def test_weights_changed_unseen_between_two_evaluations_are_the_ones_used(calls: list[str]) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_changed_unseen_between_two_evaluations_are_the_ones_used(
+    dtype: torch.dtype, calls: list[str]
+) -> None:
     """`data` moves no version of a tensor."""
+    if dtype == torch.bfloat16 and not machine.cpu_has_tiles():
+        pytest.skip("no matrix tiles here")
     plain = small().eval()
-    special = specialised(plain)
+    special = specialised(plain, dtype=dtype)
     special(pictures(4))
     for net in (special, plain):
         for parameter in net.parameters():
             parameter.data.mul_(1.5)
-    torch.testing.assert_close(special(pictures(4)), plain(pictures(4)))
+    exact = {} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.02}
+    torch.testing.assert_close(special(pictures(4)), plain(pictures(4)), **exact)
     assert calls == ["lanes_forward"] * 2
 
 

@@ -38,7 +38,7 @@ def test_tensorboard_gets_scalars_confusion_and_misread_digits(
     assert set(found.Tags()["scalars"]) >= {"loss/train", "loss/test", "lr"}
 
 
-def test_a_missing_extra_is_named_before_training(
+def test_a_missing_package_is_named_before_training(
     cli: Cli, line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)

@@ -73,7 +73,7 @@ def test_killed_five_times_and_resumed_a_study_has_the_same_table(
 ) -> None:
     words = [*line(file, tiny_data), "--out", tmp_path / "killed"]
     rng = random.Random(19)
-    for runs in (1, 2, 4, 6, 8):  # begun by the time; what the machine's load is does not matter
+    for runs in (1, 2, 4, 5, 7):  # begun by the time; what the machine's load is does not matter
         child = forked.start(*words)
         child.until(lambda runs=runs: len([*(tmp_path / "killed").glob("*/s*")]) >= runs)
         time.sleep(rng.uniform(0, 0.2))

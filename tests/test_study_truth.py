@@ -1,4 +1,4 @@
-"""Simulated truth: what a study says is held against what is so, over 400 studies."""
+"""Simulated truth: what a study says is held against what is so, over hundreds of studies."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_without_a_difference_at_most_one_study_in_twenty_calls_an_arm_better(
     steps = schedule(study_of(**values), 3, 0)
     truth = dict.fromkeys(("base", "a", "b", "c"), 0.0)
     rng = np.random.default_rng(19)
-    called = sum(simulate(steps, truth, rng)["better"] for _ in range(STUDIES))
-    assert 1 <= called <= 0.05 * STUDIES
+    called = sum(simulate(steps, truth, rng)["better"] for _ in range(1000))
+    assert 1 <= called <= 50
 
 
 @pytest.mark.parametrize("challengers", [1, 3])

@@ -26,7 +26,7 @@ def prepare(bench: Bench, *, name: Versus, compile: bool) -> Rival:
 
 
 def _baseline(bench: Bench) -> Rival:
-    from mnistcli.bench import pil  # torchvision, a second
+    from mnistcli.bench import pil  # torchvision: two seconds
 
     def speed(steps: int, workers: int) -> float:
         with threads.all_of(bench.runtime):

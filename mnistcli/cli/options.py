@@ -214,8 +214,8 @@ Threads = Annotated[
     typer.Option(
         min=1,
         max=1024,
-        help="CPU threads per process. Where no compiled kernels are used the exact result depends "
-        "on them: to repeat it, give the same number.",
+        help="CPU threads per process. On the CPU without compiled kernels, the exact result "
+        "depends on this number: repeat a run with the same one.",
         show_default="one per core that is free at the start, divided among the processes",
         rich_help_panel=_MACHINE,
     ),

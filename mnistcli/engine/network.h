@@ -351,7 +351,7 @@ class Network {
     const Map &in = maps[stage.input], &out = maps[stage.output];
     const Weights from(parameters[stage.weight], stage, in, out, back);
     Packed& to = back ? packed.back() : weights(stage);
-    to.source.clear();
+    to.source.clear();  // until packing has succeeded: memory may run out
 #if defined(HALVES)
     if (tiled(stage) && !(back && stage.stride > 1)) {
       const tiles::Cut cut(from.inputs, from.outputs, stage.kernel);
