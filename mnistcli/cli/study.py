@@ -122,7 +122,7 @@ def study(
         typer.Option(
             "--model",
             metavar="PATH.py:FACTORY",
-            help="Let the file name this network of your own; repeatable.",
+            help="Allow a network of your own that the file names; repeatable.",
             show_default="registered networks",
             callback=options.at_home,
             rich_help_panel=_STUDY,

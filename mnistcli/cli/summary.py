@@ -53,7 +53,7 @@ def summary(
         Path | None,
         typer.Option(
             metavar="FILE.png",
-            help="Draw training pictures as the one network's recipe distorts them.",
+            help="Draw training pictures as the network's recipe distorts them; one MODEL only.",
             show_default="not drawn",
             callback=options.at_home,
             readable=False,

@@ -1,1 +1,1 @@
-"""Trained networks in other people's programs: ONNX, pt2, C, and C with integers alone."""
+"""Trained networks in other people's programs: ONNX, pt2, C, and C with integers only."""

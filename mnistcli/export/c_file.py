@@ -18,7 +18,7 @@ def export_c(trained: Trained, dataset: mnist.Dataset, *, raw_input: bool) -> Ex
 
 
 def export_int8(trained: Trained, dataset: mnist.Dataset, *, raw_input: bool) -> Export:
-    """Return the network in integers alone, calibrated on training pictures."""
+    """Return the network in integers only, calibrated on training pictures."""
     return _export(trained, in_integers(trained, dataset))
 
 

@@ -30,5 +30,5 @@ FORMATS: dict[Name, Format] = {
         ".pt2", "torch's own, any layer", "mnistcli.export.programs:export_pt2", takes_raw=True
     ),
     "c": Format(".c", "one C99 file", "mnistcli.export.c_file:export_c"),
-    "c-int8": Format("-int8.c", "the same in integers alone", "mnistcli.export.c_file:export_int8"),
+    "c-int8": Format("-int8.c", "the same in integers only", "mnistcli.export.c_file:export_int8"),
 }

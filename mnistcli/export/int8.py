@@ -1,4 +1,4 @@
-"""A trained network's answers in integers alone, as `--to c-int8` computes them."""
+"""A trained network's answers in integers only, as `--to c-int8` computes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network in integers alone: 8-bit weights and maps, 32-bit sums, and how they are rounded.
+"""A network in integers only: 8-bit weights and maps, 32-bit sums, and how they are rounded.
 
 A map's number q stands for (q - zero) · step, q from 0 to 255 and `zero` its own channel's. The
 picture is used as it is: its grey level 33 stands for the normalised 0.

@@ -53,10 +53,11 @@ def page(usage: str, sentences: str, panels: Iterable[Panel], epilog: str, look:
 def _paragraphs(text: str, look: Style) -> str:
     done = []
     for paragraph in textwrap.dedent(text).strip("\n").split("\n\n"):
-        lines = [paragraph]
-        if not paragraph.startswith("    "):  # an example is not wrapped
-            lines = textwrap.wrap(_unstarred(paragraph), look.columns - 2, break_on_hyphens=False)
-        done.append(_starred(paragraph, "\n".join(f" {line.strip()}" for line in lines), look))
+        if paragraph.startswith("    "):  # an example is not wrapped
+            done.append(paragraph)
+            continue
+        lines = textwrap.wrap(_unstarred(paragraph), look.columns - 2, break_on_hyphens=False)
+        done.append(_starred(paragraph, "\n".join(f" {line}" for line in lines), look))
     return "\n\n".join(done)
 
 
