@@ -44,10 +44,10 @@ def in_turn(name: str) -> str:
 @pytest.mark.slow
 def test_the_first_lines_say_what_the_records_say() -> None:
     said = page()
-    v3, v8, v5 = (MODELS[name].parameters for name in ("v3", "v8", "v5"))
+    v3, v8, v10 = (MODELS[name].parameters for name in ("v3", "v8", "v10"))
     assert f"{percent('v3')} on the test set with {v3:,} parameters (v3)" in said
-    assert f"{percent('v8')} with {v8:,} (v8), {percent('v5')} with {v5:,} (v5)" in said
-    runs = [named(name)["n"] for name in ("v3", "v8", "v5")]
+    assert f"{percent('v8')} with {v8:,} (v8), {percent('v10')} with {v10:,} (v10)" in said
+    runs = [named(name)["n"] for name in ("v3", "v8", "v10")]
     assert "means of {}, {} and {} runs".format(*runs) in said
     alone = named("plain/v3-muon")
     reach = f"{alone['passes']} of {alone['n']} runs reach the goal"

@@ -69,12 +69,19 @@ def rows(
         _row(key, [group[seed] for seed in sorted(group)], missing.get(key, []))
         for key, group in groups.items()
     ]
-    table.sort(key=lambda row: (row["model"], row["recipe"], row["key"].origin != PUBLISHED))
+    table.sort(key=_place)
     _tell_apart(table)
     mark_standings(table, margin)
     if baseline is not None:
         _take_differences(table, key_of(baseline))
     return table
+
+
+def _place(row: Row) -> tuple[int, str, str, bool]:
+    """Return a row's place: registered networks in their order, others behind them by name."""
+    model = row["model"]
+    place = [*MODELS].index(model) if model in MODELS else len(MODELS)
+    return place, model, row["recipe"], row["key"].origin != PUBLISHED
 
 
 def key_of(result: Result) -> Key:

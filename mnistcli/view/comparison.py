@@ -213,11 +213,11 @@ def _standings(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 def _named(rows: Sequence[Row], those: Sequence[Row]) -> str:
     """Return the recipes of some rows, or what all are but for where that is much shorter."""
-    names = {row["recipe"] for row in those}
-    others = {row["recipe"] for row in rows} - names
+    names = [*dict.fromkeys(row["recipe"] for row in those)]
+    others = [*dict.fromkeys(row["recipe"] for row in rows if row["recipe"] not in names)]
     if len(names) > 10 and len(others) < len(names) / 2:
-        return f"all but {', '.join(sorted(others))}" if others else "all"
-    return ", ".join(sorted(names))
+        return f"all but {', '.join(others)}" if others else "all"
+    return ", ".join(names)
 
 
 def to_markdown(rows: Sequence[Row], unfinished: Sequence[Row] = (), *, difference: bool) -> str:
