@@ -48,7 +48,7 @@ def keep(path: Path, row: dict[str, Any]) -> None:
         text = file.read()
         rows = {(one["model"], one["format"]): one for one in (json.loads(text) if text else [])}
         rows[row["model"], row["format"]] = row
-        order = sorted(rows, key=lambda key: (key[0], FORMATS.index(key[1])))
+        order = sorted(rows, key=lambda key: (NAMES.index(key[0]), FORMATS.index(key[1])))
         file.truncate(0)
         file.write(to_lines([rows[key] for key in order]))
 
