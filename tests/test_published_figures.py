@@ -121,6 +121,10 @@ def test_speed_is_what_the_records_say() -> None:
     assert seconds.format(**parts) in said
     several, alone = (one["wall_seconds"] for one in recorded("jobs.json")["runs"][::-1])
     assert f"took {alone} s in one process with two threads and {several:.1f} s" in said
+    jobs = recorded("bench-jobs.json")["jobs"]
+    rounds = ", ".join(f"{ratio:.1f}" for ratio in sorted(jobs["ratios"]))
+    assert f"train {jobs['ratio']:.1f} times as many runs per hour as one process" in said
+    assert f"({rounds}; `bench-jobs.json`)" in said
     cuda = recorded("bench-cuda.json")
     ratio, *_ = in_turn("bench-cuda.json").split()
     assert f"{ratio} times the reference project's pipeline with 16 workers" in said
